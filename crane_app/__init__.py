@@ -1,0 +1,1 @@
+"""Crane: private, fast, local AI on MLX and PyTorch."""

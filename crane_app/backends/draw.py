@@ -1,0 +1,174 @@
+"""How the tokens of a step are drawn, prepared on the host: penalties, filters and noise as small numpy arrays.
+
+A row's token must not depend on the other rows of its step, so positions are grouped by what their own parameters ask
+for (greedy, in order of id, among the K best) and never padded to another row's K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from crane_app.contract import Sampling, Work
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Positions `index` int32 [m] of [M] that are drawn alike; parameters are float32 [m] (top_k int32).
+
+    way: `greedy`; `plain`, over the vocabulary in order of id; `sorted`, over the `keep` likeliest in descending order.
+    """
+
+    way: Literal["greedy", "plain", "sorted"]
+    keep: int
+    index: np.ndarray
+    temperature: np.ndarray
+    top_k: np.ndarray
+    top_p: np.ndarray
+    min_p: np.ndarray
+    noise: np.ndarray
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """For positions `index` int32 [m]: token ids int32 [m, W] in reach of each penalty, -1 where none.
+
+    carried: int32 [m], 1 where one more token, still on the device, belongs at the end of both histories.
+    """
+
+    index: np.ndarray
+    repeated: np.ndarray
+    made: np.ndarray
+    repetition: np.ndarray
+    presence: np.ndarray
+    frequency: np.ndarray
+    carried: np.ndarray
+
+
+@dataclass
+class Draw:
+    """All that `Ops.sample` needs but the logits. `inputs` [M] is set by the runner: each position's input token."""
+
+    groups: tuple[Group, ...]
+    penalties: Penalties | None
+    bias: tuple[tuple[int, np.ndarray, np.ndarray], ...]
+    inputs: Any = field(default=None)
+
+    @property
+    def whole(self) -> bool:
+        """One group draws all positions, in their order."""
+        return len(self.groups) == 1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One position to draw: its sampling, the tokens before it, how many of them were made, and its own number."""
+
+    sampling: Sampling
+    seen: np.ndarray
+    made: int
+    position: int
+    carried: bool
+
+
+def uniform(seed: int, choice: int, position: int, head: int = 0) -> float:
+    """Noise in [0, 1) on a 24-bit grid, exact in float32, from Philox keyed by (seed, choice) at (position, head)."""
+    bits = np.random.Philox(key=[seed % 2**64, choice], counter=[position, head, 0, 0]).random_raw()
+    return float(int(bits) >> 40) / 2**24
+
+
+def plan_draw(work: Sequence[Work], starts: Sequence[int]) -> Draw:
+    """The draw of a step's works; starts are the rows' cached lengths before it."""
+    places = [place for item, start in zip(work, starts, strict=True) for place in _places(item, start)]
+    bias = [
+        (i, np.array(list(p.sampling.logit_bias), np.int32), np.array(list(p.sampling.logit_bias.values()), np.float32))
+        for i, p in enumerate(places)
+        if p.sampling.logit_bias
+    ]
+    return Draw(_groups(places), _penalties(places), tuple(bias))
+
+
+def _places(item: Work, start: int) -> list[_Place]:
+    new = 1 if item.tokens is None else len(item.tokens)
+    seen = np.zeros(0, np.int32) if item.seen is None else item.seen
+    places = []
+    for back in range(item.logits - 1, -1, -1):
+        known = seen[: max(len(seen) - back, 0)]
+        made = max(item.made - back, 0)
+        places.append(_Place(item.draw or GREEDY, known, made, start + new - back, item.tokens is None))
+    return places
+
+
+def _groups(places: Sequence[_Place]) -> tuple[Group, ...]:
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for i, place in enumerate(places):
+        kinds.setdefault(_way(place.sampling), []).append(i)
+    return tuple(_group(way, keep, index, [places[i] for i in index]) for (way, keep), index in kinds.items())
+
+
+def _way(s: Sampling) -> tuple[str, int]:
+    if s.temperature <= 0:
+        return "greedy", 0
+    if s.top_k > 0:
+        return "sorted", 1 << (s.top_k - 1).bit_length()
+    return ("plain", 0) if s.top_p >= 1 else ("sorted", 0)
+
+
+def _group(way: Any, keep: int, index: list[int], places: list[_Place]) -> Group:
+    def column(values: list[float], dtype: Any = np.float32) -> np.ndarray:
+        return np.array(values, dtype)
+
+    s = [p.sampling for p in places]
+    noise = [0.0 if way == "greedy" else uniform(p.sampling.seed, p.sampling.choice, p.position) for p in places]
+    return Group(
+        way=way,
+        keep=keep,
+        index=np.array(index, np.int32),
+        temperature=column([x.temperature for x in s]),
+        top_k=column([x.top_k if x.top_k > 0 else 2**31 - 1 for x in s], np.int32),
+        top_p=column([x.top_p for x in s]),
+        min_p=column([x.min_p for x in s]),
+        noise=column(noise),
+    )
+
+
+def _penalties(places: Sequence[_Place]) -> Penalties | None:
+    index = [i for i, p in enumerate(places) if p.sampling.penalised]
+    if not index:
+        return None
+    chosen = [places[i] for i in index]
+    return Penalties(
+        index=np.array(index, np.int32),
+        repeated=_table([_reach(p) for p in chosen]),
+        made=_table([p.seen[len(p.seen) - min(p.made, len(p.seen)) :] for p in chosen]),
+        repetition=np.array([_repetition(p.sampling) for p in chosen], np.float32),
+        presence=np.array([p.sampling.presence_penalty for p in chosen], np.float32),
+        frequency=np.array([p.sampling.frequency_penalty for p in chosen], np.float32),
+        carried=np.array([p.carried for p in chosen], np.int32),
+    )
+
+
+def _reach(place: _Place) -> np.ndarray:
+    """The tokens the repetition penalty looks at; a carried token takes one place of its window."""
+    last = place.sampling.repeat_last_n
+    if last < 0:
+        return place.seen
+    return place.seen[max(len(place.seen) - max(last - place.carried, 0), 0) :]
+
+
+def _repetition(s: Sampling) -> float:
+    return 1.0 if s.repeat_last_n == 0 else s.repetition_penalty
+
+
+def _table(rows: list[np.ndarray]) -> np.ndarray:
+    """int32 [m, W], -1 where a row is shorter; W a power of two so that few shapes occur."""
+    width = 1 << max(max(len(r) for r in rows) - 1, 0).bit_length()
+    table = np.full((len(rows), width), -1, np.int32)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table

@@ -1,0 +1,109 @@
+"""MLX on Metal, or on a CPU where it is for correctness alone.
+
+One thread must create, evaluate and free everything of a backend: MLX's streams belong to threads.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import mlx.core as mx
+import numpy as np
+
+from crane_app.backends.mlx import leaf as leaves
+from crane_app.backends.mlx import sampling
+from crane_app.backends.mlx.cache import Cache
+from crane_app.backends.mlx.ops import Ops
+from crane_app.backends.mlx.step import Step
+from crane_app.backends.plan import HostStep, host_step
+from crane_app.backends.runner import Runner
+from crane_app.contract import Device, DType, HostTensor, Model, Work
+from crane_app.errors import Unsupported
+
+
+def create(device: str, dtype: DType | None) -> Backend:
+    """The backend on `device`; `dtype` None takes the chip's fast 16-bit type on Metal, else float32."""
+    metal = mx.metal.is_available()
+    if device == "cuda":
+        raise Unsupported("Crane runs NVIDIA GPUs through PyTorch. Use --backend torch --device cuda.")
+    if device == "metal" and not metal:
+        raise Unsupported("Metal is not available here; it needs a Mac with Apple Silicon. Use --device cpu.")
+    where = "metal" if metal and device != "cpu" else "cpu"
+    mx.set_default_device(mx.gpu if where == "metal" else mx.cpu)
+    return Backend(where, dtype or best_dtype(where))
+
+
+def best_dtype(kind: str) -> DType:
+    """float16 on M1 and M2, whose GPUs compute bfloat16 in software; bfloat16 on later chips."""
+    if kind == "cpu":
+        return "float32"
+    name = str(mx.device_info().get("device_name", ""))
+    return "float16" if any(chip in name for chip in ("M1", "M2")) else "bfloat16"
+
+
+class Backend:
+    """See contract.Backend."""
+
+    def __init__(self, kind: str, dtype: DType):
+        name = mx.device_info().get("device_name") if kind == "metal" else None
+        self.device = Device("mlx", kind, str(name or platform.processor() or platform.machine()))
+        self.dtype: DType = dtype
+        self.ops = Ops()
+        self._dtype = leaves.TYPES[dtype]
+
+    def array(self, x: np.ndarray) -> mx.array:
+        return mx.array(x).astype(self._dtype if np.issubdtype(x.dtype, np.floating) else mx.int32)
+
+    def numpy(self, x: mx.array) -> np.ndarray:
+        floating = mx.issubdtype(x.dtype, mx.floating)
+        return np.array(x.astype(mx.float32 if floating else mx.int32))
+
+    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> leaves.Leaf:
+        if table or len(weight.shape) != 2:
+            return leaves.table(leaves.array(weight, self._dtype))
+        return self.leaves([(weight, bias)])[0]
+
+    def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+        weights = [leaves.array(weight, self._dtype) for weight, _ in parts]
+        biases = [None if bias is None else leaves.array(bias, self._dtype) for _, bias in parts]
+        return leaves.merged(weights, biases)
+
+    def cache(self, layout) -> Cache:
+        return Cache(layout, self._dtype)
+
+    def step(self, cache: Cache, work: Sequence[Work]) -> Step:
+        host = host_step(cache, work)
+        for span in host.spans:
+            cache.advance(span.row, span.new)
+        return self.place(cache, host)
+
+    def runner(self, model: Model) -> Runner:
+        return Runner(self, model)
+
+    def used(self) -> int:
+        return mx.get_active_memory()
+
+    def running(self):
+        """MLX needs no scope."""
+        return nullcontext()
+
+    def place(self, cache: Cache, host: HostStep) -> Step:
+        return Step(cache, host)
+
+    def carry(self, host: HostStep, previous: mx.array | None, sources: list[int]) -> mx.array:
+        """Tokens int32 [N], the carried ones taken from the step before without a look at them."""
+        if len(sources) == len(host.tokens) == (0 if previous is None else len(previous)) and sources == sorted(sources):
+            return previous
+        tokens = mx.array(host.tokens)
+        if sources:
+            tokens[mx.array(host.carried)] = previous[mx.array(sources)]
+        return tokens
+
+    def submit(self, cache: Cache, tokens, logits, ranked) -> None:
+        """Start the step; what it wrote must be computed even if nobody reads it."""
+        mx.async_eval(tokens, *cache.arrays(), *([] if logits is None else [logits]), *(ranked or ()))
+
+    def rank(self, logits, tokens, count: int):
+        return sampling.rank(logits, tokens, count)

@@ -1,0 +1,164 @@
+"""The op namespace on MLX: lazy, on stock ops, few calls a layer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import mlx.core as mx
+import numpy as np
+
+from crane_app.backends.mlx import sampling
+from crane_app.backends.mlx.leaf import Leaf, Product
+from crane_app.backends.mlx.step import Chunk, Decode
+
+
+@partial(mx.compile, shapeless=True)
+def _swiglu(gate, up):
+    return gate * mx.sigmoid(gate) * up
+
+
+class Ops:
+    """See contract.Ops."""
+
+    def __init__(self):
+        self._periods: dict[int, tuple[np.ndarray, mx.array]] = {}
+
+    def embed(self, tokens, w: Leaf):
+        return w.weight[tokens]
+
+    def linear(self, x, w: Leaf):
+        if w.product is not None:
+            return _product(x, w.product)
+        return mx.split(_product(x, w.group), w.group.ends[:-1], -1)[w.place]
+
+    def linears(self, x, ws: tuple[Leaf, ...]):
+        group = ws[0].group
+        if group is None or any(w.group is not group or w.place != i for i, w in enumerate(ws)):
+            return tuple(self.linear(x, w) for w in ws)
+        return tuple(mx.split(_product(x, group), group.ends[:-1], -1)[: len(ws)])
+
+    def rms_norm(self, x, w: Leaf, eps: float):
+        return mx.fast.rms_norm(x, w.weight, eps)
+
+    def swiglu(self, gate, up):
+        return _swiglu(gate, up)
+
+    def take(self, x, index):
+        return x[index]
+
+    def put(self, x, index, values):
+        copy = mx.array(x)
+        copy[index] = values.astype(x.dtype)
+        return copy
+
+    def rotary(self, step, inverse: np.ndarray, axis: np.ndarray | None = None):
+        """One stream stays (positions, periods) for the fused kernel; three become cosines and sines."""
+        if step.positions.ndim == 1:
+            return step.positions, self._period(inverse), 2 * len(inverse)
+        streams = np.zeros(len(inverse), np.int32) if axis is None else np.asarray(axis, np.int32)
+        angles = step.positions.astype(mx.float32)[mx.array(streams)].T * mx.array(inverse.astype(np.float32))
+        return mx.cos(angles)[:, None], mx.sin(angles)[:, None]
+
+    def _period(self, inverse: np.ndarray) -> mx.array:
+        """1 / inverse on the device, made once for each table."""
+        if id(inverse) not in self._periods:
+            self._periods[id(inverse)] = inverse, mx.array((1 / inverse).astype(np.float32))
+        return self._periods[id(inverse)][1]
+
+    def rope(self, x, rotary, pairs: bool = False):
+        if len(rotary) == 3:
+            positions, periods, dims = rotary
+            turned = mx.fast.rope(
+                x[:, :, None], dims, traditional=pairs, base=None, scale=1.0, offset=positions, freqs=periods
+            )
+            return turned[:, :, 0]
+        cos, sin = rotary
+        dims = 2 * cos.shape[-1]
+        part, rest = x[..., :dims].astype(mx.float32), x[..., dims:]
+        a, b = (part[..., ::2], part[..., 1::2]) if pairs else mx.split(part, 2, -1)
+        a, b = a * cos - b * sin, b * cos + a * sin
+        y = mx.stack([a, b], -1).flatten(-2) if pairs else mx.concatenate([a, b], -1)
+        return mx.concatenate([y.astype(x.dtype), rest], -1)
+
+    def attend(self, q, k, v, step, layer: int, *, scale: float | None = None):
+        window = step.cache.layout[layer].window
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        parts = [
+            (_decode if isinstance(part, Decode) else _chunk)(q, k, v, part, layer, window, scale)
+            for part in step.parts
+        ]
+        y = parts[0] if len(parts) == 1 else mx.concatenate(parts)
+        return y if step.order is None else y[step.order]
+
+    def remember(self, k, v, step, layer: int):
+        for span, start, end in zip(step.spans, step.cuts[:-1].tolist(), step.cuts[1:].tolist(), strict=True):
+            if end > start:
+                keys, values = (t[start:end].swapaxes(0, 1)[None] for t in (k, v))
+                step.cache.memorise(span.row, layer, keys, values)
+
+    def recall(self, q, step, layer: int, *, scale: float | None = None):
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        rows = []
+        for span in step.spans:
+            if (span.row, layer) not in step.cache.memories:
+                raise ValueError(f"row {span.row} has nothing in the memory of layer {layer}")
+            keys, values = step.cache.memories[span.row, layer]
+            part = q[span.first : span.first + span.new].swapaxes(0, 1)[None]
+            rows.append(mx.fast.scaled_dot_product_attention(part, keys, values, scale=scale)[0].swapaxes(0, 1))
+        return rows[0] if len(rows) == 1 else mx.concatenate(rows)
+
+    def experts(self, x, scores, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool):
+        share = mx.softmax(scores.astype(mx.float32), -1)
+        chosen = mx.argsort(-share, -1)[:, :k]
+        share = mx.take_along_axis(share, chosen, -1)
+        if normalise:
+            share = share / share.sum(-1, keepdims=True)
+        wide = mx.gather_mm(x[:, None, None], gate_up.weight.swapaxes(-1, -2), rhs_indices=chosen)
+        gate, up = mx.split(wide, 2, -1)
+        parts = mx.gather_mm(_swiglu(gate, up), down.weight.swapaxes(-1, -2), rhs_indices=chosen)[:, :, 0]
+        return (parts * share[..., None]).sum(1).astype(x.dtype)
+
+    def sample(self, logits, draw):
+        return sampling.sample(logits, draw)
+
+
+def _product(x: mx.array, product: Product) -> mx.array:
+    if product.bias is None:
+        return x @ product.turned
+    return mx.addmm(product.bias, x, product.turned)
+
+
+def _decode(q, k, v, part: Decode, layer: int, window: int, scale: float) -> mx.array:
+    """All rows of a slab in one call: [R, H, D]."""
+    if part.index is not None:
+        q, k, v = q[part.index], k[part.index], v[part.index]
+    keys, values = part.slab.keys[layer], part.slab.values[layer]
+    if part.one is not None:
+        slot, at = part.one
+        keys[slot, :, at] = k[0]
+        values[slot, :, at] = v[0]
+    else:
+        keys[part.slots, :, part.positions] = k
+        values[part.slots, :, part.positions] = v
+    if part.spread is not None:
+        q = q[part.spread]
+    y = mx.fast.scaled_dot_product_attention(q[:, :, None], keys, values, scale=scale, mask=part.mask(window))
+    y = y[:, :, 0]
+    return y if part.spread is None else y[part.slots]
+
+
+def _chunk(q, k, v, part: Chunk, layer: int, window: int, scale: float) -> mx.array:
+    """One row's chunk: [L, H, D]."""
+    span, slot = part.span, part.slot
+    cut, end = slice(span.first, span.first + span.new), span.start + span.new
+    keys, values = part.slab.keys[layer], part.slab.values[layer]
+    keys[slot, :, span.start : end] = k[cut].swapaxes(0, 1)
+    values[slot, :, span.start : end] = v[cut].swapaxes(0, 1)
+    y = mx.fast.scaled_dot_product_attention(
+        q[cut].swapaxes(0, 1)[None],
+        keys[slot : slot + 1, :, :end],
+        values[slot : slot + 1, :, :end],
+        scale=scale,
+        mask=part.mask(window),
+    )
+    return y[0].swapaxes(0, 1)

@@ -1,0 +1,86 @@
+"""A step on the host: works become spans, positions and outputs, checked before anything is changed.
+
+Knows numpy only. MLX does not check the indices of a write, and one position past the end corrupts memory, so every
+index that reaches a cache is made and checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from crane_app.contract import Cache, Span, Work
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """spans; tokens int32 [N] with 0 where `carried` (indices into [N]) is still on the device; positions [N] or [3, N];
+    out int32 [M]; cuts [R + 1] of the memory columns, or None."""
+
+    spans: tuple[Span, ...]
+    tokens: np.ndarray
+    carried: np.ndarray
+    positions: np.ndarray
+    out: np.ndarray
+    cuts: np.ndarray | None
+    form: Literal["mixed", "decode"]
+
+
+def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None) -> HostStep:
+    """The step that `work` describes on `cache`. Raises ValueError and changes nothing if any part of it is wrong."""
+    if not work:
+        raise ValueError("a step needs at least one work")
+    if len({item.row for item in work}) != len(work):
+        raise ValueError("a row may take part in a step once")
+    spans, first = [], 0
+    for item in work:
+        new = 1 if item.tokens is None else len(item.tokens)
+        start = cache.length(item.row)
+        _check(item, start, new, cache.room(item.row), vocabulary)
+        spans.append(Span(item.row, start, new, first))
+        first += new
+    return HostStep(
+        spans=tuple(spans),
+        tokens=np.concatenate([[0] if w.tokens is None else w.tokens for w in work]).astype(np.int32),
+        carried=np.array([s.first for w, s in zip(work, spans, strict=True) if w.tokens is None], np.int32),
+        positions=_positions(work, spans),
+        out=np.concatenate([_outputs(w, s) for w, s in zip(work, spans, strict=True)]).astype(np.int32),
+        cuts=np.cumsum([0, *(w.memory for w in work)]) if any(w.memory for w in work) else None,
+        form="decode" if all(s.new == 1 for s in spans) else "mixed",
+    )
+
+
+def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) -> None:
+    if new == 0:
+        raise ValueError(f"row {item.row} has no new token")
+    if start + new > room:
+        raise ValueError(f"row {item.row} has room for {room} positions, not {start + new}; reserve them first")
+    if not 0 <= item.logits <= new:
+        raise ValueError(f"row {item.row} asks for logits of {item.logits} of its {new} tokens")
+    if item.positions is not None and item.positions.shape != (3, new):
+        raise ValueError(f"row {item.row} needs positions [3, {new}], not {list(item.positions.shape)}")
+    if item.tokens is not None and vocabulary is not None:
+        low, high = int(np.min(item.tokens)), int(np.max(item.tokens))
+        if low < 0 or high >= vocabulary:
+            wrong = low if low < 0 else high
+            raise ValueError(f"row {item.row}: token {wrong} is outside the vocabulary of {vocabulary}")
+
+
+def _positions(work: Sequence[Work], spans: Sequence[Span]) -> np.ndarray:
+    """int32 [N], or [3, N] as soon as one row brings positions of its own."""
+    counted = [np.arange(s.start, s.start + s.new) for s in spans]
+    if all(item.positions is None for item in work):
+        return np.concatenate(counted).astype(np.int32)
+    streams = [
+        np.broadcast_to(c, (3, len(c))) if w.positions is None else w.positions
+        for w, c in zip(work, counted, strict=True)
+    ]
+    return np.concatenate(streams, axis=1).astype(np.int32)
+
+
+def _outputs(item: Work, span: Span) -> np.ndarray:
+    end = span.first + span.new
+    return np.arange(end - item.logits, end)

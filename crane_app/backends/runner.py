@@ -1,0 +1,95 @@
+"""One loaded model: turns a plan into a submitted step, and a finished step into drawn tokens. No tensor library here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crane_app.backends.draw import plan_draw
+from crane_app.backends.plan import host_step
+from crane_app.contract import Array, Drawn, Inputs, Model, Result, Work
+
+
+class Runner:
+    """Batched runner over a backend's `place`, `carry`, `submit` and `rank`."""
+
+    batched = True
+
+    def __init__(self, backend: Any, model: Model):
+        self.model = model
+        self.backend = backend
+        self.layout = model.layout
+        self.cache = backend.cache(model.layout)
+
+    def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> Pending:
+        """See contract.Runner."""
+        host = host_step(self.cache, work, self.model.vocabulary)
+        sources = _sources(work, previous)
+        draw = plan_draw(work, [span.start for span in host.spans])
+        backend = self.backend
+        with backend.running():
+            step = backend.place(self.cache, host)
+            tokens = backend.carry(host, None if previous is None else previous.tokens, sources)
+            if draw.penalties is not None:
+                draw.inputs = backend.ops.take(tokens, step.out)
+            outputs = self.model.forward(Inputs(tokens), step, lambda logits, head: backend.ops.sample(logits, draw))
+            for span in host.spans:
+                self.cache.advance(span.row, span.new)
+            ranked = self._rank(work, outputs.logits, outputs.tokens)
+            backend.submit(self.cache, outputs.tokens, outputs.logits if keep_logits else None, ranked)
+        return Pending(backend, tuple(work), outputs.tokens, outputs.logits if keep_logits else None, ranked)
+
+    def _rank(self, work: Sequence[Work], logits: Array, tokens: Array) -> tuple[Array, Array, Array] | None:
+        most = max(item.top for item in work)
+        return self.backend.rank(logits, tokens, most) if most else None
+
+
+@dataclass
+class Pending:
+    """A submitted step; its arrays are on the device until `read`."""
+
+    backend: Any
+    work: tuple[Work, ...]
+    tokens: Array
+    logits: Array | None
+    ranked: tuple[Array, Array, Array] | None
+
+    def read(self) -> Result:
+        """Wait, and give each work its drawn tokens."""
+        tokens = self.backend.numpy(self.tokens)
+        ranked = None if self.ranked is None else tuple(self.backend.numpy(x) for x in self.ranked)
+        drawn, at = [], 0
+        for item in self.work:
+            drawn.append(tuple(_drawn(tokens, ranked, i, item.top) for i in range(at, at + item.logits)))
+            at += item.logits
+        return Result(tuple(drawn), None if self.logits is None else self.backend.numpy(self.logits))
+
+    def place(self, row: int) -> int:
+        """Where in `tokens` the last drawn token of a row stands; ValueError if it drew none."""
+        at = 0
+        for item in self.work:
+            at += item.logits
+            if item.row == row and item.logits:
+                return at - 1
+        raise ValueError(f"row {row} drew no token in the step before")
+
+
+def _sources(work: Sequence[Work], previous: Pending | None) -> list[int]:
+    """Where the carried tokens stand in the tokens of the step before."""
+    carried = [item.row for item in work if item.tokens is None]
+    if carried and previous is None:
+        raise ValueError(f"row {carried[0]} has no token and there is no step before")
+    return [previous.place(row) for row in carried] if previous is not None else []
+
+
+def _drawn(tokens: np.ndarray, ranked: Any, i: int, top: int) -> Drawn:
+    if ranked is None or not top:
+        return Drawn(int(tokens[i]))
+    chosen, ids, logprobs = ranked
+    pairs = tuple((int(a), float(b)) for a, b in zip(ids[i, :top], logprobs[i, :top], strict=True))
+    return Drawn(int(tokens[i]), float(chosen[i]), pairs)
+
+

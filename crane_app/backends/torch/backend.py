@@ -1,0 +1,106 @@
+"""PyTorch on a CPU or an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from crane_app.backends.plan import HostStep, host_step
+from crane_app.backends.runner import Runner
+from crane_app.backends.torch import leaf as leaves
+from crane_app.backends.torch import sampling
+from crane_app.backends.torch.cache import Cache
+from crane_app.backends.torch.ops import Ops
+from crane_app.backends.torch.step import Step
+from crane_app.contract import Device, DType, HostTensor, Model, Work
+from crane_app.errors import Unsupported
+
+
+def create(device: str, dtype: DType | None) -> Backend:
+    """The backend on `device`; `dtype` None takes bfloat16 where the device computes in it, else float32."""
+    if device == "metal":
+        raise Unsupported("PyTorch does not run on Metal in Crane. Use --backend mlx on Apple Silicon.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Unsupported("PyTorch finds no NVIDIA GPU here. Use --device cpu, or install a CUDA build of torch.")
+    where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return Backend(torch.device(where), dtype or best_dtype(where))
+
+
+def best_dtype(kind: str) -> DType:
+    """bfloat16 where it is computed natively; float32 on other CPUs, float16 on other GPUs."""
+    if kind == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+class Backend:
+    """See contract.Backend."""
+
+    def __init__(self, device: torch.device, dtype: DType):
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+        self.device = Device("torch", device.type, name)
+        self.dtype: DType = dtype
+        self.ops = Ops(device)
+        self.packs = leaves.packable(leaves.TYPES[dtype], device)
+        self._device = device
+        self._dtype = leaves.TYPES[dtype]
+
+    def array(self, x: np.ndarray) -> torch.Tensor:
+        kind = self._dtype if np.issubdtype(x.dtype, np.floating) else torch.int32
+        return torch.from_numpy(np.ascontiguousarray(x)).to(device=self._device, dtype=kind)
+
+    def numpy(self, x: torch.Tensor) -> np.ndarray:
+        return x.to(torch.float32 if x.is_floating_point() else torch.int32).cpu().numpy()
+
+    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> leaves.Leaf:
+        if table or len(weight.shape) != 2:
+            return leaves.table(self._tensor(weight))
+        return self.leaves([(weight, bias)])[0]
+
+    def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+        weights = [self._tensor(weight) for weight, _ in parts]
+        biases = [None if bias is None else self._tensor(bias) for _, bias in parts]
+        return leaves.merged(weights, biases, self.packs)
+
+    def _tensor(self, host: HostTensor) -> torch.Tensor:
+        return leaves.tensor(host, self._dtype, self._device)
+
+    def cache(self, layout) -> Cache:
+        return Cache(layout, self._dtype, self._device)
+
+    def step(self, cache: Cache, work: Sequence[Work]) -> Step:
+        host = host_step(cache, work)
+        for span in host.spans:
+            cache.advance(span.row, span.new)
+        return self.place(cache, host)
+
+    def runner(self, model: Model) -> Runner:
+        return Runner(self, model)
+
+    def used(self) -> int:
+        return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else 0
+
+    def running(self):
+        """Everything of a step runs inside; no gradient is ever kept."""
+        return torch.inference_mode()
+
+    def place(self, cache: Cache, host: HostStep) -> Step:
+        return Step(cache, host)
+
+    def carry(self, host: HostStep, previous: torch.Tensor | None, sources: list[int]) -> torch.Tensor:
+        """Tokens int32 [N], the carried ones taken from the step before without a look at them."""
+        if len(sources) == len(host.tokens) == (0 if previous is None else len(previous)) and sources == sorted(sources):
+            return previous
+        tokens = torch.from_numpy(host.tokens).to(self._device)
+        if sources:
+            tokens[torch.from_numpy(host.carried).long()] = previous[torch.tensor(sources)]
+        return tokens
+
+    def submit(self, cache, tokens, logits, ranked) -> None:
+        """PyTorch submits as it goes."""
+
+    def rank(self, logits, tokens, count: int):
+        return sampling.rank(logits, tokens, count)

@@ -1,0 +1,69 @@
+"""Keys and values on PyTorch: each row owns its tensors [G, capacity, D], grown in blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from crane_app.backends.rows import Rows, blocks
+from crane_app.contract import Layout
+from crane_app.errors import NotEnoughMemory
+
+
+@dataclass
+class Row:
+    """One row: keys[layer], values[layer]; None for a memory that is not filled yet."""
+
+    capacity: int
+    keys: list[torch.Tensor | None] = field(default_factory=list)
+    values: list[torch.Tensor | None] = field(default_factory=list)
+
+
+class Cache(Rows):
+    """See contract.Cache. Windows keep all their keys."""
+
+    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device, budget: int | None = None):
+        super().__init__(layout, dtype.itemsize, budget)
+        self.dtype, self.device = dtype, device
+        self.rows: dict[int, Row] = {}
+
+    def room(self, row: int) -> int:
+        self.length(row)
+        return self.rows[row].capacity
+
+    def nbytes(self) -> int:
+        return sum(t.nbytes for row in self.rows.values() for t in (*row.keys, *row.values) if t is not None)
+
+    def memorise(self, row: int, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Fill a memory slot with keys and values [G, C, D]."""
+        held = self.rows[row]
+        held.keys[layer], held.values[layer] = keys.contiguous(), values.contiguous()
+
+    def _allocate(self, row: int, length: int) -> None:
+        capacity = blocks(length)
+        self._afford(capacity * self.position_nbytes())
+        fresh = Row(capacity)
+        for kept in (fresh.keys, fresh.values):
+            kept.extend(None if s.kind == "memory" else self._zeros(s.heads, capacity, s.dim) for s in self.layout)
+        self.rows[row] = fresh
+
+    def _grow(self, row: int, length: int) -> None:
+        held, capacity, kept = self.rows[row], blocks(length), self._lengths[row]
+        self._afford((capacity - held.capacity) * self.position_nbytes())
+        for tensors in (held.keys, held.values):
+            for layer, slot in enumerate(self.layout):
+                if slot.kind != "memory":
+                    wider = self._zeros(slot.heads, capacity, slot.dim)
+                    wider[:, :kept] = tensors[layer][:, :kept]
+                    tensors[layer] = wider
+        held.capacity = capacity
+
+    def _free(self, row: int) -> None:
+        del self.rows[row]
+
+    def _zeros(self, heads: int, capacity: int, dim: int) -> torch.Tensor:
+        try:
+            return torch.zeros(heads, capacity, dim, dtype=self.dtype, device=self.device)
+        except RuntimeError as error:  # torch.OutOfMemoryError on CUDA, a plain RuntimeError on CPU
+            raise NotEnoughMemory(f"No memory is left for {capacity} positions of this conversation.") from error

@@ -1,0 +1,149 @@
+"""The op namespace on PyTorch, op by op: what is right, and on CPU also fast where oneDNN is.
+
+A row's result never depends on the other rows: products run packed (same sum order for 2 and more rows, so a single
+float32 row is doubled), attention runs once per row, experts run one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from crane_app.backends.torch import sampling
+from crane_app.backends.torch.leaf import Leaf, Product
+
+
+class Ops:
+    """See contract.Ops."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._angles: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
+
+    def embed(self, tokens, w: Leaf):
+        return F.embedding(tokens, w.weight)
+
+    def linear(self, x, w: Leaf):
+        if w.product is not None:
+            return _product(x, w.product)
+        return _product(x, w.group).split(w.group.sizes, -1)[w.place]
+
+    def linears(self, x, ws: tuple[Leaf, ...]):
+        group = ws[0].group
+        if group is None or any(w.group is not group or w.place != i for i, w in enumerate(ws)):
+            return tuple(self.linear(x, w) for w in ws)
+        return _product(x, group).split(group.sizes, -1)[: len(ws)]
+
+    def rms_norm(self, x, w: Leaf, eps: float):
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        return (w.weight * wide).to(x.dtype)
+
+    def swiglu(self, gate, up):
+        return F.silu(gate) * up
+
+    def take(self, x, index):
+        return x.index_select(0, index)
+
+    def put(self, x, index, values):
+        return x.index_copy(0, index.long(), values.to(x.dtype))
+
+    def rotary(self, step, inverse: np.ndarray, axis: np.ndarray | None = None):
+        rates = self._rates(inverse)
+        positions = step.positions
+        if positions.ndim == 2:
+            streams = torch.zeros(len(inverse), dtype=torch.long) if axis is None else torch.as_tensor(axis)
+            angles = positions.float()[streams.long().to(self.device)].T * rates
+        else:
+            angles = positions.float()[:, None] * rates
+        return angles.cos()[:, None], angles.sin()[:, None]
+
+    def _rates(self, inverse: np.ndarray) -> torch.Tensor:
+        if id(inverse) not in self._angles:
+            self._angles[id(inverse)] = inverse, torch.as_tensor(inverse, dtype=torch.float32, device=self.device)
+        return self._angles[id(inverse)][1]
+
+    def rope(self, x, rotary, pairs: bool = False):
+        cos, sin = rotary
+        turned = 2 * cos.shape[-1]
+        part, rest = x[..., :turned], x[..., turned:]
+        a, b = (part[..., ::2], part[..., 1::2]) if pairs else part.chunk(2, -1)
+        a, b = a * cos - b * sin, b * cos + a * sin
+        y = torch.stack([a, b], -1).flatten(-2) if pairs else torch.cat([a, b], -1)
+        return torch.cat([y.to(x.dtype), rest], -1) if rest.shape[-1] else y.to(x.dtype)
+
+    def attend(self, q, k, v, step, layer: int, *, scale: float | None = None):
+        window = step.cache.layout[layer].window
+        rows = []
+        for span in step.spans:
+            row, cut, end = step.cache.rows[span.row], slice(span.first, span.first + span.new), span.start + span.new
+            keys, values = row.keys[layer], row.values[layer]
+            keys[:, span.start : end] = k[cut].transpose(0, 1)
+            values[:, span.start : end] = v[cut].transpose(0, 1)
+            first = max(0, span.start + 1 - window) if window else 0
+            mask = step.mask(span.start - first, span.new, window) if span.new > 1 else None
+            rows.append(_attention(q[cut], keys[:, first:end], values[:, first:end], mask, scale))
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def remember(self, k, v, step, layer: int):
+        for span, start, end in zip(step.spans, step.cuts[:-1], step.cuts[1:], strict=True):
+            if end > start:
+                step.cache.memorise(span.row, layer, k[start:end].transpose(0, 1), v[start:end].transpose(0, 1))
+
+    def recall(self, q, step, layer: int, *, scale: float | None = None):
+        rows = []
+        for span in step.spans:
+            row = step.cache.rows[span.row]
+            if row.keys[layer] is None:
+                raise ValueError(f"row {span.row} has nothing in the memory of layer {layer}")
+            part = q[span.first : span.first + span.new]
+            rows.append(_attention(part, row.keys[layer], row.values[layer], None, scale))
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def experts(self, x, scores, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool):
+        share, chosen = torch.softmax(scores.float(), -1).topk(k, -1)
+        if normalise:
+            share = share / share.sum(-1, keepdim=True)
+        parts = torch.zeros(*chosen.shape, x.shape[-1], dtype=x.dtype, device=x.device)
+        for expert in chosen.unique().tolist():
+            token, place = (chosen == expert).nonzero(as_tuple=True)
+            gate, up = _plain(x[token], gate_up.weight[expert]).chunk(2, -1)
+            parts[token, place] = _plain(self.swiglu(gate, up), down.weight[expert])
+        return (parts * share[..., None]).sum(1).to(x.dtype)
+
+    def sample(self, logits, draw):
+        return sampling.sample(logits, draw)
+
+
+def _product(x: torch.Tensor, product: Product) -> torch.Tensor:
+    if product.packed is None:
+        return _plain(x, product.weight, product.bias)
+    rows = x.shape[0]
+    if rows == 1 and x.dtype == torch.float32:
+        x = x.expand(2, -1)
+    y = torch.ops.mkldnn._linear_pointwise(x.contiguous(), product.packed, product.bias, "none", [], "")
+    return y[:rows]
+
+
+def _plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """F.linear whose rows do not depend on how many they are: float32 on CPU sums in one order for multiples of 4."""
+    rows = x.shape[0]
+    if x.dtype == torch.float32 and x.device.type == "cpu" and rows % 4:
+        x = F.pad(x, (0, 0, 0, -rows % 4))
+    return F.linear(x, weight, bias)[:rows]
+
+
+def _attention(q, keys, values, mask, scale) -> torch.Tensor:
+    """q [L, H, D] of one row over keys, values [G, S, D]; mask bool [L, S] or None; [L, H, D].
+
+    A single token's query heads that share a key head are laid along the length, which spares repeating keys.
+    """
+    new, heads, dim = q.shape
+    groups = keys.shape[0]
+    if new == 1:
+        q = q.reshape(1, groups, heads // groups, dim)
+        return F.scaled_dot_product_attention(q, keys[None], values[None], scale=scale).reshape(1, heads, dim)
+    q = q.transpose(0, 1)[None]
+    y = F.scaled_dot_product_attention(q, keys[None], values[None], attn_mask=mask, scale=scale, enable_gqa=True)
+    return y[0].transpose(0, 1)

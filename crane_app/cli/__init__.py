@@ -1,0 +1,1 @@
+"""The commands. One module a verb: SENTENCE, add_flags(parser), run(args) -> exit status."""

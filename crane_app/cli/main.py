@@ -1,0 +1,63 @@
+"""Reads the command line, runs one verb, turns errors into a sentence and an exit status.
+
+0 done · 1 failed, one sentence on stderr (a traceback with CRANE_DEBUG=1) · 2 wrong usage · 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from crane_app.errors import CraneError
+from crane_app.version import VERSION
+
+VERBS = ("app", "ocr", "generate", "logits", "demo", "doctor", "version")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` and return the exit status."""
+    try:
+        args = parser().parse_args(argv)
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return _say("Stopped.", 130)
+    except BrokenPipeError:
+        # The reader of our output is gone; nothing is left to say, and the interpreter must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except CraneError as error:
+        return _say(str(error), 1)
+    except Exception as error:
+        known = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _say(f"Something went wrong that Crane did not expect ({known}). CRANE_DEBUG=1 shows where.", 1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their flags."""
+    top = argparse.ArgumentParser(prog="crane", description="Private, fast, local AI.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"crane {VERSION}")
+    top.set_defaults(run=_app)
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
+    for name in VERBS:
+        module = importlib.import_module(f"crane_app.cli.{name}")
+        verb = verbs.add_parser(name, help=module.SENTENCE, description=module.SENTENCE, allow_abbrev=False)
+        module.add_flags(verb)
+        verb.set_defaults(run=module.run)
+    return top
+
+
+def _app(args: argparse.Namespace) -> int:
+    from crane_app.cli import app
+
+    return app.run(argparse.Namespace(files=[]))
+
+
+def _say(sentence: str, status: int) -> int:
+    if os.environ.get("CRANE_DEBUG") == "1" and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    print(f"crane: {sentence}", file=sys.stderr)
+    return status

@@ -1,0 +1,325 @@
+"""What models, the engine and the backends promise each other.
+
+Everything a forward touches is here; no tensor library is. Letters: N new tokens of all rows of a step,
+M of them with logits, H query heads, G key heads, D head size, E hidden, F inner width, X experts, V vocabulary,
+S cached positions, C columns of a memory. All index arrays and tokens are int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
+Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's
+DType = Literal["float32", "float16", "bfloat16"]
+BLOCK = 256  # rows grow in blocks of this many positions, and prompts are cut on this grid
+
+
+@dataclass(frozen=True)
+class HostTensor:
+    """A tensor on the host. `bfloat16` is held as its bits in uint16, since numpy has no such type."""
+
+    array: np.ndarray
+    dtype: DType
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+
+class Leaf(Protocol):
+    """A parameter as a backend holds it: weight, bias, packing and merging are its own business."""
+
+    shape: tuple[int, ...]  # logical [O, I]; [X, O, I] for stacked experts; [E] for a norm
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one layer keeps for one row.
+
+    `full` keeps all keys; `window` may drop keys older than `window` positions (0: no limit);
+    `memory` is filled once by `Ops.remember` and read by `Ops.recall` (cross-attention).
+    """
+
+    kind: Literal["full", "window", "memory"]
+    heads: int
+    dim: int
+    window: int = 0
+
+
+Layout = tuple[Slot, ...]
+
+
+class Cache(Protocol):
+    """What the rows of one model hold on the device. Only the device thread calls it.
+
+    Lengths are known on the host; no method reads the device. A row id stays valid until `close`.
+    """
+
+    layout: Layout
+
+    def open(self, reserve: int) -> int:
+        """A new empty row with room for `reserve` positions; raises NotEnoughMemory before anything is taken."""
+
+    def reserve(self, row: int, length: int) -> None:
+        """Make room for `length` positions, in blocks of BLOCK; what is cached stays. The only growth."""
+
+    def room(self, row: int) -> int:
+        """Positions the row can hold without growing."""
+
+    def length(self, row: int) -> int:
+        """Positions cached."""
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget all positions from `length` on; asking for more than is cached is a ValueError."""
+
+    def close(self, row: int) -> None:
+        """Give the row's memory back."""
+
+    def nbytes(self) -> int:
+        """Exact bytes held on the device for all rows."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a row's tokens are drawn; complete, nothing left to a default elsewhere. temperature 0 is greedy.
+
+    Order: bias, penalties, temperature, top_k, top_p, min_p. The noise of a draw depends on
+    (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no token, -1 at all.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repeat_last_n: int = -1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    seed: int = 0
+    choice: int = 0
+
+    @property
+    def penalised(self) -> bool:
+        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one row does in one step.
+
+    tokens: int32 [L]; None is one token, the one that the step before drew for this row.
+    logits: how many of the last tokens get logits: 0 for a middle chunk, L to score all of them.
+    draw: how a token is drawn from each of these logits; None draws greedily.
+    seen: int32, the row's prompt and output so far (without a token still on the device), for penalties.
+    made: how many of the last of `seen` were generated.
+    top: how many of the likeliest tokens to report for each drawn one.
+    positions: int32 [3, L] where an image sets them (MRoPE); None counts on from the cached length.
+    memory: columns that a forward with `remember` writes for this row; 0 when it writes none.
+    """
+
+    row: int
+    tokens: np.ndarray | None
+    logits: int = 1
+    draw: Sampling | None = None
+    seen: np.ndarray | None = None
+    made: int = 0
+    top: int = 0
+    positions: np.ndarray | None = None
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part of a step that belongs to one row: cached length before, new tokens, index of the first in [N]."""
+
+    row: int
+    start: int
+    new: int
+    first: int
+
+
+class Step(Protocol):
+    """What a forward may know. Made by the backend from a host plan; its index arrays live on the device."""
+
+    spans: tuple[Span, ...]  # for ops; models may not look
+    positions: Array  # int32 [N], or [3, N]
+    out: Array  # int32 [M], which of [N] go through the head
+    form: Literal["mixed", "decode"]  # decode: one token a row
+
+
+class Ops(Protocol):
+    """The words in which models are written. Each returns the dtype of its first argument unless it says otherwise."""
+
+    def embed(self, tokens: Array, w: Leaf) -> Array:
+        """Rows [N, E] of the table w [V, E] for tokens [N]."""
+
+    def linear(self, x: Array, w: Leaf) -> Array:
+        """x [N, I] times w [O, I] transposed, plus its bias if it has one: [N, O]."""
+
+    def linears(self, x: Array, ws: tuple[Leaf, ...]) -> tuple[Array, ...]:
+        """Several products of one input, as `linear` each; leaves loaded as one group run as one product."""
+
+    def rms_norm(self, x: Array, w: Leaf, eps: float) -> Array:
+        """x / sqrt(mean(x^2) + eps) * w over the last axis, in float32 inside. arXiv 1910.07467."""
+
+    def swiglu(self, gate: Array, up: Array) -> Array:
+        """silu(gate) * up. arXiv 2002.05202."""
+
+    def take(self, x: Array, index: Array) -> Array:
+        """Rows x[index] of [N, ...]; [M, ...]."""
+
+    def put(self, x: Array, index: Array, values: Array) -> Array:
+        """A copy of x [N, ...] with rows `index` replaced by values [M, ...]; x is left as it was."""
+
+    def rotary(self, step: Step, inverse: np.ndarray, axis: np.ndarray | None = None) -> Rotary:
+        """Angles positions[axis[j]] * inverse[j], j < D/2, in float32.
+
+        `inverse` [D/2] is float64 on the host and carries every scaling (llama3, NTK). `axis` [D/2] says which of the
+        three position streams turns pair j (MRoPE); without it, or with one stream, there is just one.
+        """
+
+    def rope(self, x: Array, rotary: Rotary, pairs: bool = False) -> Array:
+        """Turn x [N, H, D]: dims j and j + D/2, or 2j and 2j + 1 with `pairs`; dims past 2*len(inverse) pass through.
+
+        Computed in float32. arXiv 2104.09864.
+        """
+
+    def attend(self, q: Array, k: Array, v: Array, step: Step, layer: int, *, scale: float | None = None) -> Array:
+        """Cache k, v [N, G, D] of the step's rows, then causal attention of q [N, H, D] over each token's own row.
+
+        Returns [N, H, D]; query head h reads key head h * G // H. The layer's slot says its window: a token at p reads
+        positions > p - window. scale is D ** -0.5 unless given. A token's result depends on its own row only.
+        """
+
+    def remember(self, k: Array, v: Array, step: Step, layer: int) -> None:
+        """Fill the fixed memory of a `memory` slot with k, v [C, G, D]: each work's `memory` columns in turn."""
+
+    def recall(self, q: Array, step: Step, layer: int, *, scale: float | None = None) -> Array:
+        """Unmasked attention of q [N, H, D] over its row's memory (cross-attention); [N, H, D]."""
+
+    def experts(
+        self, x: Array, scores: Array, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool
+    ) -> Array:
+        """Mixture of experts: each token's k best by softmax(scores [N, X]) in float32, weighted and summed; [N, E].
+
+        gate_up is [X, 2F, E] (gate first), down [X, E, F]; each expert is down(swiglu(gate, up)). With `normalise` the
+        k weights are scaled to sum to 1. No routing decision reaches the host's Python.
+        """
+
+    def sample(self, logits: Array, draw: Any) -> Array:
+        """Tokens int32 [M] drawn from logits [M, V] as `backends.draw` says, ties to the lower id."""
+
+
+@dataclass
+class Inputs:
+    """What enters a forward: tokens int32 [N]; `replace` puts other embeddings (index [K], values [K, E]) in their place."""
+
+    tokens: Array
+    replace: tuple[Array, Array] | None = None
+
+
+@dataclass
+class Outputs:
+    """What leaves it: tokens int32 [M], and the logits [M, V] they were drawn from."""
+
+    tokens: Array
+    logits: Array
+
+
+class Model(Protocol):
+    """An architecture over its weights; written once, runs on every backend."""
+
+    layout: Layout
+    vocabulary: int
+
+    def forward(self, inputs: Inputs, step: Step, draw: Callable[[Array, int], Array]) -> Outputs:
+        """One step of all its rows. `draw(logits, head)` turns logits [M, V] into tokens [M]."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One drawn token of a work: its log-probability and the likeliest (id, log-probability) pairs, best first."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step gave: per work its drawn tokens (one for each of its logits), and logits float32 [M, V] if kept."""
+
+    drawn: tuple[tuple[Drawn, ...], ...]
+    logits: np.ndarray | None = None
+
+
+class Pending(Protocol):
+    """A step under way."""
+
+    def read(self) -> Result:
+        """Wait for it: the one place where the host waits for the device."""
+
+
+class Runner(Protocol):
+    """One loaded model on one device."""
+
+    batched: bool  # False: one row a step (adapters)
+    layout: Layout
+    cache: Cache
+
+    def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> Pending:
+        """Submit one step and return at once; `previous` is the step that drew the tokens not given in `work`.
+
+        Every index that reaches a cache write is checked here: unknown or doubled rows, rows without room, empty works,
+        tokens outside the vocabulary raise ValueError before anything is changed. Lengths advance here.
+        """
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where tensors live: kind is cpu, cuda or metal; name is for people."""
+
+    backend: Literal["mlx", "torch"]
+    kind: Literal["cpu", "cuda", "metal"]
+    name: str
+
+
+class Backend(Protocol):
+    """A tensor library on one device in one dtype."""
+
+    device: Device
+    dtype: DType
+    ops: Ops
+
+    def array(self, x: np.ndarray) -> Array:
+        """A host array on the device: floats in the backend's dtype, integers as int32."""
+
+    def numpy(self, x: Array) -> np.ndarray:
+        """A device array on the host: floats as float32, integers as int32. Waits."""
+
+    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> Leaf:
+        """A parameter in the backend's dtype. May keep the host's buffer as its own.
+
+        A `table` [V, E] is gathered from, and a tied head multiplies by it; other matrices are products.
+        """
+
+    def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[Leaf, ...]:
+        """The parameters of several products of one input, held so that `Ops.linears` can run them as one."""
+
+    def cache(self, layout: Layout) -> Cache:
+        """An empty cache."""
+
+    def step(self, cache: Cache, work: Sequence[Work]) -> Step:
+        """The step that `work` describes on `cache`, checked, with the rows' lengths advanced."""
+
+    def runner(self, model: Model) -> Runner:
+        """A model with a cache of its own, ready to be launched."""
+
+    def used(self) -> int:
+        """Bytes the library holds on the device."""

@@ -1,0 +1,155 @@
+"""From a folder to a model that runs: the only place where checkpoints, architectures and backends meet.
+
+Tensors are read one leaf at a time, so the peak is the weights plus the largest leaf.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crane_app.backends import choose
+from crane_app.contract import Backend, DType, HostTensor, Runner
+from crane_app.errors import BadCheckpoint, ModelNotFound
+from crane_app.media.files.safetensors import Checkpoint
+from crane_app.models import registry
+from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
+
+LARGEST_CONFIG = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run. eos: ids that end a text. notes: what a person should know about how it was loaded."""
+
+    folder: Path
+    runner: Runner
+    backend: Backend
+    vocabulary: int
+    context: int
+    eos: tuple[int, ...]
+    nbytes: int
+    notes: tuple[str, ...]
+
+
+def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
+    """The model in `folder`. Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor."""
+    if not folder.is_dir():
+        raise ModelNotFound(f"There is no model folder at {folder}. Name a folder with config.json and *.safetensors.")
+    raw = _config(folder / "config.json")
+    module = registry.find(raw)
+    config = module.read(raw)
+    parameters = module.parameters(config)
+    with Checkpoint.open(folder) as checkpoint:
+        used = check(checkpoint, parameters)
+        chosen = choose(backend, device, dtype)
+        leaves = {path: leaf for p in parameters for path, leaf in _leaves(checkpoint, p, chosen)}
+        notes = _notes(raw, sorted(set(checkpoint.shapes) - used))
+        nbytes = checkpoint.nbytes
+    model = module.build(chosen.ops, tree(leaves), config)
+    eos = _eos(folder, raw)
+    return Loaded(folder, chosen.runner(model), chosen, config.vocabulary, config.context, eos, nbytes, notes)
+
+
+def check(checkpoint: Checkpoint, parameters: list[Parameter]) -> set[str]:
+    """The tensors the model will read; BadCheckpoint for the first that is missing or has another shape."""
+    used: set[str] = set()
+    for parameter in parameters:
+        wanted = dict(_wanted(checkpoint, parameter))
+        for name, shape in wanted.items():
+            if name not in checkpoint:
+                raise BadCheckpoint(f"{checkpoint.folder}: the model needs the tensor {name} {list(shape)}; no file has it")
+            found = checkpoint.shapes[name]
+            if found != shape:
+                where = checkpoint.file_of(name).name
+                raise BadCheckpoint(f"{where}: the tensor {name} is {list(found)}; config.json asks for {list(shape)}")
+        used.update(wanted)
+    return used
+
+
+def _wanted(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[tuple[str, tuple[int, ...]]]:
+    if isinstance(parameter, Experts):
+        stacked = parameter.stacked()
+        yield from stacked.items() if next(iter(stacked)) in checkpoint else parameter.names()
+    else:
+        leaves = parameter.leaves if isinstance(parameter, Products) else (parameter.leaf,)
+        for leaf in leaves:
+            yield from leaf.names()
+
+
+def _leaves(checkpoint: Checkpoint, parameter: Parameter, backend: Backend) -> Iterator[tuple[str, Any]]:
+    """Paths and leaves of one parameter, read and handed over."""
+    if isinstance(parameter, Products):
+        parts = [_pair(checkpoint, leaf) for leaf in parameter.leaves]
+        yield from zip((leaf.path for leaf in parameter.leaves), backend.leaves(parts), strict=True)
+    elif isinstance(parameter, Experts):
+        for path, host in _stacks(checkpoint, parameter):
+            yield path, backend.leaf(host)
+    else:
+        weight, bias = _pair(checkpoint, parameter.leaf)
+        yield parameter.leaf.path, backend.leaf(weight, bias, table=True)
+
+
+def _pair(checkpoint: Checkpoint, leaf: Tensors) -> tuple[HostTensor, HostTensor | None]:
+    bias = checkpoint.read(f"{leaf.path}.bias") if leaf.bias else None
+    return checkpoint.read(f"{leaf.path}.weight"), bias
+
+
+def _stacks(checkpoint: Checkpoint, experts: Experts) -> Iterator[tuple[str, HostTensor]]:
+    """The two stacked tensors of a mixture, read expert by expert into place."""
+    for path, shape in experts.stacked().items():
+        if path in checkpoint:
+            yield path, checkpoint.read(path)
+            continue
+        parts = ("gate_proj", "up_proj") if path.endswith("gate_up_proj") else ("down_proj",)
+        first = checkpoint.read(f"{experts.path}.0.{parts[0]}.weight")
+        stack = np.empty(shape, first.array.dtype)
+        for expert in range(experts.count):
+            rows = np.split(stack[expert], len(parts))
+            for part, out in zip(parts, rows, strict=True):
+                name = f"{experts.path}.{expert}.{part}.weight"
+                if checkpoint.dtypes[name] != first.dtype:
+                    raise BadCheckpoint(f"{checkpoint.file_of(name).name}: {name} differs in type from the other experts")
+                checkpoint.read_into(name, out)
+        yield path, HostTensor(stack, first.dtype)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise BadCheckpoint(f"{path.name}: {path.stat().st_size} bytes is not the size of a config file")
+        raw = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelNotFound(f"There is no {path.name} in {path.parent}. Is it the folder of a model?") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BadCheckpoint(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise BadCheckpoint(f"{path}: must hold a JSON object")
+    return raw
+
+
+def _eos(folder: Path, raw: dict[str, Any]) -> tuple[int, ...]:
+    """All ids that end a text: generation_config.json's, which may be a list, else config.json's."""
+    path = folder / "generation_config.json"
+    found = _config(path).get("eos_token_id") if path.exists() else None
+    if found is None:
+        found = raw.get("eos_token_id")
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        raise BadCheckpoint(f'{folder}: "eos_token_id" must be a number or a list of numbers, not {found!r:.60}')
+    return tuple(ids)
+
+
+def _notes(raw: dict[str, Any], unused: list[str]) -> tuple[str, ...]:
+    notes = []
+    if "auto_map" in raw:
+        notes.append("config.json names code to run (auto_map); Crane never runs code from a model's folder.")
+    rest = [name for name in unused if name != "lm_head.weight" and not name.endswith("rotary_emb.inv_freq")]
+    if rest:
+        notes.append(f"{len(rest)} tensors of the checkpoint are not part of this model, {rest[0]} the first of them.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Architectures, written once over `contract.Ops`; nothing here knows a tensor library."""
