@@ -105,6 +105,11 @@ class Sampling:
     choice: int = 0
 
     @property
+    def plain(self) -> bool:
+        """The likeliest token as it is."""
+        return self.temperature <= 0 and not self.logit_bias and not self.penalised
+
+    @property
     def penalised(self) -> bool:
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 

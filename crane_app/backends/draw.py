@@ -84,6 +84,8 @@ def uniform(seed: int, choice: int, position: int, head: int = 0) -> float:
 
 def plan_draw(work: Sequence[Work], starts: Sequence[int]) -> Draw:
     """The draw of a step's works; starts are the rows' cached lengths before it."""
+    if all(item.draw is None or item.draw.plain for item in work):
+        return Draw((_greedy(sum(item.logits for item in work)),), None, ())
     places = [place for item, start in zip(work, starts, strict=True) for place in _places(item, start)]
     bias = [
         (i, np.array(list(p.sampling.logit_bias), np.int32), np.array(list(p.sampling.logit_bias.values()), np.float32))
@@ -109,6 +111,12 @@ def _groups(places: Sequence[_Place]) -> tuple[Group, ...]:
     for i, place in enumerate(places):
         kinds.setdefault(_way(place.sampling), []).append(i)
     return tuple(_group(way, keep, index, [places[i] for i in index]) for (way, keep), index in kinds.items())
+
+
+def _greedy(count: int) -> Group:
+    """All positions of a step, the usual case, without a look at any of them."""
+    none = np.zeros(0, np.float32)
+    return Group("greedy", 0, np.arange(count, dtype=np.int32), none, none.astype(np.int32), none, none, none)
 
 
 def _way(s: Sampling) -> tuple[str, int]:

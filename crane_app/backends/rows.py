@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from crane_app.contract import BLOCK, Layout
 from crane_app.errors import NotEnoughMemory
 
 
-class Rows:
-    """Bookkeeping shared by the caches. `budget` is the most bytes the cache may hold; None sets no limit."""
+class Rows(ABC):
+    """Bookkeeping shared by the caches. `budget` is the most bytes the cache may hold."""
 
-    def __init__(self, layout: Layout, itemsize: int, budget: int | None = None):
+    def __init__(self, layout: Layout, itemsize: int, budget: int):
         self.layout = layout
         self.budget = budget
         self._itemsize = itemsize
@@ -52,27 +54,27 @@ class Rows:
         return sum(2 * s.heads * s.dim * self._itemsize for s in self.layout if s.kind != "memory")
 
     def _afford(self, nbytes: int) -> None:
-        if self.budget is not None and self.nbytes() + nbytes > self.budget:
+        if self.nbytes() + nbytes > self.budget:
             held, limit = self.nbytes() / 2**20, self.budget / 2**20
             raise NotEnoughMemory(
                 f"The cache needs {nbytes / 2**20:.0f} MiB more and holds {held:.0f} of its {limit:.0f} MiB. "
                 "Shorten the conversation or close another one."
             )
 
-    def room(self, row: int) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def room(self, row: int) -> int: ...
 
-    def nbytes(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def nbytes(self) -> int: ...
 
-    def _allocate(self, row: int, length: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _allocate(self, row: int, length: int) -> None: ...
 
-    def _grow(self, row: int, length: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _grow(self, row: int, length: int) -> None: ...
 
-    def _free(self, row: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _free(self, row: int) -> None: ...
 
 
 def blocks(length: int) -> int:

@@ -34,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     number("--frequency-penalty", type=_number(-2, 2), default=0.0, metavar="X", help="Subtracted each time it was made (0)")
     number("--logit-bias", type=bias, action="append", default=[], metavar="ID=X", help="Added to a token's score; repeatable")
     number("--seed", type=_whole(0, 2**63 - 1), default=None, metavar="N", help="Same seed, same text; drawn if not given")
-    number("--stop", action="append", default=[], metavar="TEXT", help="End before this text; repeatable")
+    number("--stop", action="append", type=_text, default=[], metavar="TEXT", help="End before this text; repeatable")
     number("--ignore-eos", action="store_true", help="Go on past the model's end-of-text token")
     number("--logprobs", type=_whole(0, 20), default=0, metavar="K", help="Report the K likeliest at each step (0)")
     number("--json", action="store_true", help="Print one JSON object instead of the text")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("--stop needs text: give --prompt instead of --tokens.")
     loaded, seconds = open_model(args)
     tokenizer = _tokenizer(loaded.folder, needed=args.prompt is not None)
-    tokens = args.tokens if args.prompt is None else tokenizer.prompt(args.prompt)
+    tokens = args.tokens if args.prompt is None else _prompt(tokenizer, args.prompt)
     sampling = sampling_of(args)
     answer = Answer()
     try:
@@ -97,7 +97,10 @@ def _answer(args: Any, loaded: Any, tokenizer: Any, tokens: list[int], sampling:
         if drawn.token in loaded.eos and not args.ignore_eos:
             answer.finish = "stop"
             break
-        piece, stopped = stops.push(words.push(drawn.token)) if words else (f"{drawn.token} ", False)
+        if words is None:
+            show(f"{drawn.token} ")
+            continue
+        piece, stopped = stops.push(words.push(drawn.token))
         answer.text += piece
         show(piece)
         sys.stdout.flush()
@@ -105,14 +108,13 @@ def _answer(args: Any, loaded: Any, tokenizer: Any, tokens: list[int], sampling:
             answer.finish = "stop"
             break
     steps.close()
-    rest = "" if answer.finish == "stop" and stops.stopped or not words else _rest(words, stops)
-    answer.text += rest
-    show(rest + "\n")
-
-
-def _rest(words: Any, stops: Any) -> str:
-    piece, _ = stops.push(words.flush())
-    return piece + stops.flush()
+    if words:
+        piece, _ = stops.push(words.flush())
+        piece += stops.flush()
+        answer.text += piece
+        show(piece)
+        answer.finish = "stop" if stops.matched else answer.finish
+    show("\n")
 
 
 def open_model(args: argparse.Namespace) -> tuple[Any, float]:
@@ -171,16 +173,22 @@ def report(
 
 
 def _tokenizer(folder: Path, needed: bool) -> Any:
-    """The folder's tokenizer; None where it has none and ids are enough."""
-    from crane_app.errors import ModelNotFound
+    """The folder's tokenizer; None where it has none, or a broken one, and ids are enough."""
     from crane_app.media.tokenizer import Tokenizer
 
     try:
         return Tokenizer.open(folder)
-    except ModelNotFound:
+    except CraneError as error:
         if needed:
             raise
+        print(f"crane: note: ids only, no text: {error}", file=sys.stderr)
         return None
+
+
+def _prompt(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a bare text, after the token that begins one if the model has such."""
+    start = [] if tokenizer.bos is None else [tokenizer.bos]
+    return start + tokenizer.encode(text)
 
 
 def token_list(text: str) -> list[int]:
@@ -189,6 +197,12 @@ def token_list(text: str) -> list[int]:
         return [int(part) for part in text.replace(" ", "").split(",") if part]
     except ValueError:
         raise argparse.ArgumentTypeError(f"token ids are whole numbers with commas between, not '{text:.60}'") from None
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def bias(text: str) -> tuple[int, float]:

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 import mlx.core as mx
 import numpy as np
 
+from crane_app.backends import memory
 from crane_app.backends.mlx import leaf as leaves
 from crane_app.backends.mlx import sampling
 from crane_app.backends.mlx.cache import Cache
@@ -50,10 +51,11 @@ class Backend:
         name = mx.device_info().get("device_name") if kind == "metal" else None
         self.device = Device("mlx", kind, str(name or platform.processor() or platform.machine()))
         self.dtype: DType = dtype
-        self.ops = Ops()
+        self.ops = Ops(gathers_wide=kind == "cpu")
         self._dtype = leaves.TYPES[dtype]
 
     def array(self, x: np.ndarray) -> mx.array:
+        x = np.ascontiguousarray(x)
         return mx.array(x).astype(self._dtype if np.issubdtype(x.dtype, np.floating) else mx.int32)
 
     def numpy(self, x: mx.array) -> np.ndarray:
@@ -62,7 +64,7 @@ class Backend:
 
     def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> leaves.Leaf:
         if table or len(weight.shape) != 2:
-            return leaves.table(leaves.array(weight, self._dtype))
+            return leaves.table(*(None if x is None else leaves.array(x, self._dtype) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
     def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
@@ -71,7 +73,13 @@ class Backend:
         return leaves.merged(weights, biases)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype)
+        return Cache(layout, self._dtype, self._memory())
+
+    def _memory(self) -> int:
+        """What Metal recommends to hold at once; all of main memory on a CPU."""
+        if self.device.kind == "cpu":
+            return memory.physical()
+        return int(mx.device_info()["max_recommended_working_set_size"])
 
     def step(self, cache: Cache, work: Sequence[Work]) -> Step:
         host = host_step(cache, work)

@@ -16,18 +16,29 @@ from crane_app.contract import BLOCK, Layout
 
 @dataclass
 class Slab:
-    """Rows of one capacity. keys[layer], values[layer]: [slots, G, capacity, D], None for memories. taken: slot -> row."""
+    """Rows of one capacity. keys[layer], values[layer]: [slots, G, capacity, D], None for memories. taken: slot -> row.
+
+    stale: free slots that hold a closed row's contents. They are cleared before they are used again: attention masks
+    what lies past a row's length, but 0 times a NaN left there is NaN.
+    """
 
     capacity: int
     keys: list[mx.array | None]
     values: list[mx.array | None]
     taken: list[int | None] = field(default_factory=list)
+    stale: set[int] = field(default_factory=set)
+
+    def clear(self, slot: int) -> None:
+        for array in (*self.keys, *self.values):
+            if array is not None:
+                array[slot] = 0
+        self.stale.discard(slot)
 
 
 class Cache(Rows):
     """See contract.Cache. Windows keep all their keys."""
 
-    def __init__(self, layout: Layout, dtype: mx.Dtype, budget: int | None = None):
+    def __init__(self, layout: Layout, dtype: mx.Dtype, budget: int):
         super().__init__(layout, dtype.size, budget)
         self.dtype = dtype
         self.slabs: dict[int, Slab] = {}
@@ -80,6 +91,8 @@ class Cache(Rows):
             slab = self._widen(slab, size, more)
         slot = slab.taken.index(None)
         slab.taken[slot] = row
+        if slot in slab.stale:
+            slab.clear(slot)
         return slab, slot
 
     def _widen(self, slab: Slab | None, size: int, more: int) -> Slab:
@@ -95,9 +108,20 @@ class Cache(Rows):
         return slab
 
     def _vacate(self, slab: Slab, slot: int) -> None:
+        """Free a slot; a slab that is three quarters empty moves its rows together and halves or more."""
         slab.taken[slot] = None
-        if all(row is None for row in slab.taken):
+        slab.stale.add(slot)
+        live = [i for i, row in enumerate(slab.taken) if row is not None]
+        if not live:
             del self.slabs[slab.capacity]
+        elif 4 * len(live) <= len(slab.taken):
+            spare = live + live
+            for held in (slab.keys, slab.values):
+                held[:] = [None if a is None else a[mx.array(spare)] for a in held]
+            slab.taken = [slab.taken[i] for i in live] + [None] * len(live)
+            slab.stale = set(range(len(live), len(slab.taken)))
+            for place, row in enumerate(slab.taken[: len(live)]):
+                self.homes[row] = slab, place
 
 
 def capacity(length: int) -> int:

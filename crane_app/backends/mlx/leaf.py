@@ -47,9 +47,9 @@ def array(host: HostTensor, dtype: mx.Dtype) -> mx.array:
     return plain
 
 
-def table(weight: mx.array) -> Leaf:
+def table(weight: mx.array, bias: mx.array | None = None) -> Leaf:
     """A leaf that is gathered from, normalises, or holds experts; a tied head multiplies by it as it is."""
-    product = Product(weight, weight.T, None, (weight.shape[0],)) if weight.ndim == 2 else None
+    product = Product(weight, weight.T, bias, (weight.shape[0],)) if weight.ndim == 2 else None
     return Leaf(tuple(weight.shape), weight, product)
 
 

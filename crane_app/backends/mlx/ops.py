@@ -18,9 +18,10 @@ def _swiglu(gate, up):
 
 
 class Ops:
-    """See contract.Ops."""
+    """See contract.Ops. gathers_wide: this device multiplies gathered matrices in float32 alone (MLX's CPU)."""
 
-    def __init__(self):
+    def __init__(self, gathers_wide: bool):
+        self._gathers_wide = gathers_wide
         self._periods: dict[int, tuple[np.ndarray, mx.array]] = {}
 
     def embed(self, tokens, w: Leaf):
@@ -68,10 +69,9 @@ class Ops:
     def rope(self, x, rotary, pairs: bool = False):
         if len(rotary) == 3:
             positions, periods, dims = rotary
-            turned = mx.fast.rope(
-                x[:, :, None], dims, traditional=pairs, base=None, scale=1.0, offset=positions, freqs=periods
-            )
-            return turned[:, :, 0]
+            x = mx.expand_dims(x, 2)
+            x = mx.fast.rope(x, dims, traditional=pairs, base=None, scale=1.0, offset=positions, freqs=periods)
+            return mx.squeeze(x, 2)
         cos, sin = rotary
         dims = 2 * cos.shape[-1]
         part, rest = x[..., :dims].astype(mx.float32), x[..., dims:]
@@ -113,10 +113,16 @@ class Ops:
         share = mx.take_along_axis(share, chosen, -1)
         if normalise:
             share = share / share.sum(-1, keepdims=True)
-        wide = mx.gather_mm(x[:, None, None], gate_up.weight.swapaxes(-1, -2), rhs_indices=chosen)
-        gate, up = mx.split(wide, 2, -1)
-        parts = mx.gather_mm(_swiglu(gate, up), down.weight.swapaxes(-1, -2), rhs_indices=chosen)[:, :, 0]
+        gate, up = mx.split(self._gathered(x[:, None, None], gate_up, chosen), 2, -1)
+        parts = mx.squeeze(self._gathered(_swiglu(gate, up), down, chosen), 2)
         return (parts * share[..., None]).sum(1).astype(x.dtype)
+
+    def _gathered(self, x, w: Leaf, chosen):
+        """x times the chosen experts' matrices, transposed."""
+        if not self._gathers_wide:
+            return mx.gather_mm(x, w.weight.swapaxes(-1, -2), rhs_indices=chosen)
+        wide = w.weight.astype(mx.float32).swapaxes(-1, -2)
+        return mx.gather_mm(x.astype(mx.float32), wide, rhs_indices=chosen).astype(x.dtype)
 
     def sample(self, logits, draw):
         return sampling.sample(logits, draw)
@@ -142,8 +148,8 @@ def _decode(q, k, v, part: Decode, layer: int, window: int, scale: float) -> mx.
         values[part.slots, :, part.positions] = v
     if part.spread is not None:
         q = q[part.spread]
-    y = mx.fast.scaled_dot_product_attention(q[:, :, None], keys, values, scale=scale, mask=part.mask(window))
-    y = y[:, :, 0]
+    q, mask = mx.expand_dims(q, 2), part.mask(window)
+    y = mx.squeeze(mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=mask), 2)
     return y if part.spread is None else y[part.slots]
 
 

@@ -9,6 +9,8 @@ from crane_app.backends.draw import Draw, Group, Penalties
 
 def sample(logits: mx.array, draw: Draw) -> mx.array:
     """int32 [M] from logits [M, V]."""
+    if not logits.shape[0]:
+        return mx.zeros(0, mx.int32)
     if draw.penalties is not None or draw.bias:
         logits = _adjusted(logits.astype(mx.float32), draw)
     if draw.whole:

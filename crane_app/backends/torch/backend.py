@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from crane_app.backends import memory
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
 from crane_app.backends.torch import leaf as leaves
@@ -57,7 +58,7 @@ class Backend:
 
     def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> leaves.Leaf:
         if table or len(weight.shape) != 2:
-            return leaves.table(self._tensor(weight))
+            return leaves.table(*(None if x is None else self._tensor(x) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
     def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
@@ -69,7 +70,10 @@ class Backend:
         return leaves.tensor(host, self._dtype, self._device)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self._device)
+        return Cache(layout, self._dtype, self._device, self._memory())
+
+    def _memory(self) -> int:
+        return torch.cuda.mem_get_info(self._device)[1] if self._device.type == "cuda" else memory.physical()
 
     def step(self, cache: Cache, work: Sequence[Work]) -> Step:
         host = host_step(cache, work)

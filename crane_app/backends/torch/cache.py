@@ -23,7 +23,7 @@ class Row:
 class Cache(Rows):
     """See contract.Cache. Windows keep all their keys."""
 
-    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device, budget: int | None = None):
+    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device, budget: int):
         super().__init__(layout, dtype.itemsize, budget)
         self.dtype, self.device = dtype, device
         self.rows: dict[int, Row] = {}

@@ -46,9 +46,9 @@ def tensor(host: HostTensor, dtype: torch.dtype, device: torch.device) -> torch.
     return plain.to(device=device, dtype=dtype)
 
 
-def table(weight: torch.Tensor) -> Leaf:
+def table(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Leaf:
     """A leaf that is gathered from, normalises, or holds experts; a tied head multiplies by it as it is."""
-    product = Product(weight, None, None, (weight.shape[0],)) if weight.ndim == 2 else None
+    product = Product(weight, None, bias, (weight.shape[0],)) if weight.ndim == 2 else None
     return Leaf(tuple(weight.shape), weight, product)
 
 

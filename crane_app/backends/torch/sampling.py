@@ -9,6 +9,8 @@ from crane_app.backends.draw import Draw, Group, Penalties
 
 def sample(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
     """int32 [M] from logits [M, V]."""
+    if not logits.shape[0]:
+        return torch.zeros(0, dtype=torch.int32, device=logits.device)
     if draw.penalties is not None or draw.bias:
         logits = _adjusted(logits.float(), draw)
     if draw.whole:

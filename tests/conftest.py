@@ -1,0 +1,66 @@
+"""What all tests share: a home of their own, and each backend in each dtype.
+
+A test that takes `backend` runs on every installed backend in every dtype; one that needs a single dtype says
+`@pytest.mark.parametrize("dtype", ["float32"])`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from crane_app.contract import Backend
+
+settings.register_profile("crane", deadline=None, derandomize=True, database=None, print_blob=False)
+settings.load_profile("crane")
+
+LIBRARIES = {"mlx": "mlx.core", "torch": "torch"}
+HOMES = ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA")
+XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set before any test module is imported, since paths may be read at import."""
+    folder = tempfile.TemporaryDirectory(prefix="crane-")
+    config.add_cleanup(folder.cleanup)
+    kept = {name: os.environ.get(name) for name in (*HOMES, *XDG)}
+    config.add_cleanup(lambda: _restore(kept))
+    for name in HOMES:
+        os.environ[name] = folder.name
+    for name in XDG:
+        path = Path(folder.name, name.lower())
+        path.mkdir(mode=0o700)
+        os.environ[name] = str(path)
+
+
+def _restore(kept: dict[str, str | None]) -> None:
+    for name, value in kept.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(params=["mlx", "torch"])
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """Each backend whose library is here; torch on one thread unless the test says otherwise."""
+    library = pytest.importorskip(LIBRARIES[request.param], exc_type=ImportError)
+    if request.param == "torch":
+        library.set_num_threads(1)
+    return request.param
+
+
+@pytest.fixture(params=["float32", "float16", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def backend(backend_name: str, dtype: str) -> Backend:
+    from crane_app.backends import choose
+
+    return choose(backend_name, device="cpu", dtype=dtype)
