@@ -1,6 +1,6 @@
-"""Decoding one request on a CPU in bfloat16: Crane's eager PyTorch step against transformers, on the same random weights.
+"""Decoding one request in bfloat16: Crane's eager PyTorch step against transformers, on the same random weights.
 
-    python -m benchmarks.torch_decode [--model qwen3-0.6b] [--rounds 7]
+    python -m benchmarks.torch_decode [--model qwen3-0.6b] [--rounds 7] [--device cpu|cuda]
 
 Rounds alternate between the two in one process, since a machine's memory speed changes over time; the ratio is taken
 within each round. transformers runs with sdpa, with its dynamic and its static cache; the faster one counts. The share
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -33,15 +32,16 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(CONFIGS), default="qwen3-0.6b")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--contexts", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as scratch:
         folder = make(args.model, Path(scratch))
-        loaded = load(folder, "torch", "cpu", "bfloat16")
-        peer = _peer(folder)
+        loaded = load(folder, "torch", args.device, "bfloat16")
+        peer = _peer(folder, args.device)
         found = [measure(loaded, peer, context, args.rounds) for context in args.contexts]
-    print(json.dumps({"machine": platform.processor() or platform.machine(), "threads": args.threads, "runs": found}))
+    print(json.dumps({"machine": loaded.backend.device.name, "torch": torch.__version__, "threads": args.threads, "runs": found}))
 
 
 def measure(loaded: Loaded, peer, context: int, rounds: int) -> dict:
@@ -51,7 +51,7 @@ def measure(loaded: Loaded, peer, context: int, rounds: int) -> dict:
         theirs = {"dynamic": _theirs(peer, context, False), "static": _theirs(peer, context, True)}
         ours = _ours(loaded, context)
         for _ in range(rounds):
-            limit = bandwidth() / loaded.nbytes
+            limit = bandwidth(peer.device) / loaded.nbytes
             runs["crane"].append(STEPS / clock(ours))
             for name, run in theirs.items():
                 runs[name].append(STEPS / clock(run))
@@ -69,17 +69,20 @@ def measure(loaded: Loaded, peer, context: int, rounds: int) -> dict:
     return found
 
 
-def clock(run: Callable[[], None]) -> float:
+def clock(run: Callable[[], object]) -> float:
+    """Seconds, the device's work included."""
     start = time.perf_counter()
     run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def bandwidth() -> float:
-    """Bytes per second that a sum over 512 MiB reads with all threads."""
-    data = torch.ones(2**27)
+def bandwidth(device: torch.device) -> float:
+    """Bytes per second that a sum over 512 MiB (2 GiB on a GPU) reads."""
+    data = torch.ones(2**27 if device.type == "cpu" else 2**29, device=device)
     data.sum()
-    return data.nbytes / min(clock(data.sum) for _ in range(3))
+    return data.nbytes / min(clock(data.sum) for _ in range(5))
 
 
 def _ours(loaded: Loaded, context: int) -> Callable[[], None]:
@@ -98,33 +101,39 @@ def _ours(loaded: Loaded, context: int) -> Callable[[], None]:
     return run
 
 
-def _peer(folder: Path):
+def _peer(folder: Path, device: str):
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
+    return model.eval().to(device)
 
 
 def _theirs(model, context: int, static: bool) -> Callable[[], None]:
     """A plain greedy loop over the model's own forward: no generate(), whose set-up would count against it."""
     from transformers import DynamicCache, StaticCache
 
-    prompt = torch.ones(1, context, dtype=torch.long)
+    prompt = torch.ones(1, context, dtype=torch.long, device=model.device)
     length = context + STEPS + 1
     cache = StaticCache(model.config, max_cache_len=length) if static else DynamicCache()
     model(prompt, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
     def run() -> None:
         if static:
-            positions = torch.arange(context, context + STEPS)
-        else:
-            cache.crop(context)
-        token = torch.ones(1, 1, dtype=torch.long)
-        for i in range(STEPS):
-            extra = {"position_ids": positions[i : i + 1][None]} if static else {}
-            out = model(token, past_key_values=cache, use_cache=True, **extra)
+            _rewind(cache, context)
+        elif cache.get_seq_length() > context:
+            cache.crop(context - cache.get_seq_length())
+        token = torch.ones(1, 1, dtype=torch.long, device=model.device)
+        for _ in range(STEPS):
+            out = model(token, past_key_values=cache, use_cache=True)
             token = out.logits[:, -1].argmax(-1, keepdim=True)
 
     return run
+
+
+def _rewind(cache, length: int) -> None:
+    """A static cache counts its positions in each layer."""
+    for layer in cache.layers:
+        layer.cumulative_length.fill_(length)
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ class Ops(Protocol):
         """Mixture of experts: each token's k best by softmax(scores [N, X]) in float32, weighted and summed; [N, E].
 
         gate_up is [X, 2F, E] (gate first), down [X, E, F]; each expert is down(swiglu(gate, up)). With `normalise` the
-        k weights are scaled to sum to 1. No routing decision reaches the host's Python.
+        k weights are scaled to sum to 1. No routing decision leaves the op.
         """
 
     def sample(self, logits: Array, draw: Any) -> Array:

@@ -63,4 +63,4 @@ def dtype(request: pytest.FixtureRequest) -> str:
 def backend(backend_name: str, dtype: str) -> Backend:
     from crane_app.backends import choose
 
-    return choose(backend_name, device="cpu", dtype=dtype)
+    return choose(backend_name, device=os.environ.get("CRANE_TEST_DEVICE", "cpu"), dtype=dtype)

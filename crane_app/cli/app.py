@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from crane_app.errors import Unsupported
+
 SENTENCE = "Open the window (the default); without a display, run the demo"
 
 
@@ -12,12 +14,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from crane_app.ui import app
-
-    available, reason = app.display_available()
-    if available:
-        return app.run(args.files)
-    from crane_app import demo
-
-    print(f"No window can open here ({reason}), so this is the demo instead.\n", flush=True)
-    return demo.run()
+    if args.opener is None:
+        raise Unsupported("This way of starting Crane opens no window. Use: python -m crane_app")
+    return args.opener(args.files)

@@ -10,18 +10,21 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from crane_app.cli import app
 from crane_app.errors import CraneError
 from crane_app.version import VERSION
 
+Opener = Callable[[Sequence[str]], int]  # opens the window with these files; the commands themselves know no window
 VERBS = ("app", "ocr", "generate", "logits", "demo", "doctor", "version")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` and return the exit status."""
+def main(argv: Sequence[str] | None = None, opener: Opener | None = None) -> int:
+    """Run the command line `argv` and return the exit status. Without a verb it is `app`."""
     try:
-        args = parser().parse_args(argv)
+        args = parser().parse_args(sys.argv[1:] if argv is None else argv)
+        args.opener = opener
         return int(args.run(args))
     except KeyboardInterrupt:
         return _say("Stopped.", 130)
@@ -40,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and their flags."""
     top = argparse.ArgumentParser(prog="crane", description="Private, fast, local AI.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"crane {VERSION}")
-    top.set_defaults(run=_app)
+    top.set_defaults(run=app.run, files=[])
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
     for name in VERBS:
         module = importlib.import_module(f"crane_app.cli.{name}")
@@ -48,12 +51,6 @@ def parser() -> argparse.ArgumentParser:
         module.add_flags(verb)
         verb.set_defaults(run=module.run)
     return top
-
-
-def _app(args: argparse.Namespace) -> int:
-    from crane_app.cli import app
-
-    return app.run(argparse.Namespace(files=[]))
 
 
 def _say(sentence: str, status: int) -> int:

@@ -14,6 +14,9 @@ from crane_app.backends.torch import sampling
 from crane_app.backends.torch.leaf import Leaf, Product
 
 
+FEW = 64  # choices up to which a GPU copies experts rather than waits to learn which they are
+
+
 class Ops:
     """See contract.Ops."""
 
@@ -105,12 +108,20 @@ class Ops:
         share, chosen = torch.softmax(scores.float(), -1).topk(k, -1)
         if normalise:
             share = share / share.sum(-1, keepdim=True)
+        if x.is_cuda and chosen.numel() <= FEW:
+            parts = self._gathered(x, chosen, gate_up, down)
+            return (parts * share[..., None]).sum(1).to(x.dtype)
         parts = torch.zeros(*chosen.shape, x.shape[-1], dtype=x.dtype, device=x.device)
         for expert in chosen.unique().tolist():
             token, place = (chosen == expert).nonzero(as_tuple=True)
             gate, up = _plain(x[token], gate_up.weight[expert]).chunk(2, -1)
             parts[token, place] = _plain(self.swiglu(gate, up), down.weight[expert])
         return (parts * share[..., None]).sum(1).to(x.dtype)
+
+    def _gathered(self, x, chosen, gate_up: Leaf, down: Leaf):
+        """Each choice with a copy of its expert: no look at the routing, so nothing waits for the device."""
+        gate, up = torch.einsum("ne,nkfe->nkf", x, gate_up.weight[chosen]).chunk(2, -1)
+        return torch.einsum("nkf,nkef->nke", self.swiglu(gate, up), down.weight[chosen])
 
     def sample(self, logits, draw):
         return sampling.sample(logits, draw)

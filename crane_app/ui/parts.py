@@ -1,0 +1,129 @@
+"""Small widgets that more than one view uses."""
+
+import html
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QAction, QPainter
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QStyle, QToolButton, QWidget
+
+from crane_app.ui.theme import SPACE
+
+
+def plain_tip(text: str) -> str:
+    """A tooltip that shows `text` as it is: Qt would take a file named `<b>` for markup."""
+    return f"<span>{html.escape(text)}</span>" if text else ""
+
+
+def button(action: QAction, look: str = "", shows: str = "") -> QToolButton:
+    """A button for an action: its state, its name for screen readers, its shortcut in the tooltip.
+
+    `shows` replaces the action's words by a sign.
+    """
+    made = QToolButton()
+    made.setDefaultAction(action)
+    made.setProperty("look", look)
+    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    made.setObjectName(action.objectName())
+    words = action.text().replace("&", "")
+    action.setIconText(shows or words)
+    name = words.rstrip("…")
+    made.setAccessibleName(name)
+    keys = action.shortcut().toString(action.shortcut().SequenceFormat.NativeText)
+    action.setToolTip(plain_tip(f"{name} ({keys})" if keys else name))
+    return made
+
+
+class ElidedLabel(QLabel):
+    """One line of plain text that is shortened in the middle when there is no room."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.setAccessibleName(name)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def setText(self, text: str) -> None:
+        super().setText(" ".join(text.split()))
+        self.setToolTip(plain_tip(text))
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(4 * self.fontMetrics().averageCharWidth(), super().minimumSizeHint().height())
+
+    def shown(self) -> str:
+        """The text as it fits."""
+        return self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideMiddle, self.width())
+
+    def paintEvent(self, event) -> None:
+        painter = QPainter(self)
+        self.style().drawItemText(
+            painter,
+            self.contentsRect(),
+            int(self.alignment()),
+            self.palette(),
+            self.isEnabled(),
+            self.shown(),
+            self.foregroundRole(),
+        )
+
+
+class Words(QLabel):
+    """Plain sentences that wrap and always have the height they need; layouts alone do not see to that."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.setAccessibleName(name)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+
+    def setText(self, text: str) -> None:
+        super().setText(text)
+        self._make_room()
+
+    def resizeEvent(self, event) -> None:
+        super().resizeEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+
+
+class Notice(QFrame):
+    """A sentence about what went wrong and a button for what to do; in place, never a dialog."""
+
+    retried = Signal()
+
+    def __init__(self, retry: str):
+        super().__init__()
+        self.setProperty("look", "notice")
+        self._icon = QLabel()
+        self._words = Words(self.tr("What went wrong"))
+        action = QAction(retry, self)
+        action.setObjectName("retry")
+        action.triggered.connect(self.retried)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
+        row.setSpacing(SPACE)
+        row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self._words, 1)
+        row.addWidget(button(action), 0, Qt.AlignmentFlag.AlignTop)
+        side = self.style().pixelMetric(QStyle.PixelMetric.PM_SmallIconSize)
+        warning = self.style().standardIcon(QStyle.StandardPixmap.SP_MessageBoxWarning)
+        self._icon.setPixmap(warning.pixmap(side, side))
+        self.hide()
+
+    def tell(self, words: str) -> None:
+        """Show the sentence, or nothing for ""."""
+        self._words.setText(words)
+        self.setVisible(bool(words))
+
+    def words(self) -> str:
+        return self._words.text()
+
+
+def gap(widget: QWidget) -> QWidget:
+    """Keep a widget's room while it is hidden, so that nothing jumps."""
+    policy = widget.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    widget.setSizePolicy(policy)
+    return widget
