@@ -1,8 +1,8 @@
 """A checkpoint's tensors, read from its safetensors files into host memory.
 
 Knows the format (https://github.com/huggingface/safetensors, "Format") and how shards are named; not what the
-tensors are for. The `safetensors` package cannot give bfloat16 to numpy without a tensor library and maps the
-file into memory, so the bytes are read here.
+tensors are for. The `safetensors` package gives numpy no bfloat16 and cannot read into a buffer that is
+already there, so the bytes are read here.
 """
 
 from __future__ import annotations
