@@ -1,0 +1,42 @@
+"""The methods that the engine and its client share, so that pipelines do not care which one they hold."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from crane_app.engine.request import Job, ModelCard, Request, Stats, Stream
+
+
+class EngineLike(Protocol):
+    """See engine.Engine (in this process) and process.client.Client (over a socket). All methods from any thread."""
+
+    def submit(self, request: Request) -> Stream:
+        """Start making tokens; returns at once. A request that cannot be taken ends as `error` in its stream."""
+
+    def open(self, job: Job) -> Stream:
+        """Start other work; returns at once."""
+
+    def load(
+        self,
+        folder: str,
+        name: str | None = None,
+        backend: str | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+    ) -> Stream:
+        """Load a model: Progress events, then Part(ModelCard). Under a name in use by the same folder: its card at once."""
+
+    def unload(self, name: str) -> None:
+        """Give a model's memory back; its requests end as cancelled. ModelNotFound if there is none of that name."""
+
+    def models(self) -> list[ModelCard]:
+        """What is loaded, by name."""
+
+    def stats(self) -> Stats:
+        """The engine at a glance."""
+
+    def flush(self) -> None:
+        """Drop everything cached for reuse."""
+
+    def close(self, drain: bool = True) -> None:
+        """End: with `drain` after what is running, else at once with `cancelled`. Idempotent."""

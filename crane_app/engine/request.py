@@ -1,0 +1,232 @@
+"""What goes into the engine and what comes out: requests, jobs, parts, streams. Plain data, the same on both sides of a socket."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from crane_app.contract import Drawn, Sampling
+from crane_app.errors import CraneError
+
+Reason = Literal["stop", "length", "cancelled", "error"]
+LANES = ("dictation", "chat", "speech", "pictures", "server")  # who goes first, before age is counted
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller asked for; None is 'did not say'. Sampling fields as in contract.Sampling."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    repeat_last_n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
+    seed: int | None = None
+    do_sample: bool | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    stop_token_ids: tuple[int, ...] | None = None
+    ignore_eos: bool | None = None
+    logprobs: int | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What will be done: nothing is left open. stop_ids hold the model's own ends unless eos is ignored."""
+
+    sampling: Sampling
+    max_tokens: int
+    min_tokens: int
+    stop: tuple[str, ...]
+    stop_ids: frozenset[int]
+    logprobs: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """Tokens to be made. Exactly one of tokens, text, messages is given.
+
+    template: variables for the chat template (enable_thinking, tools). endpoint: the row of defaults it falls back on.
+    deadline: seconds from submission after which it ends as cancelled.
+    """
+
+    model: str
+    tokens: tuple[int, ...] | None = None
+    text: str | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
+    asked: Asked = Asked()
+    endpoint: str = "chat"
+    lane: str = "chat"
+    id: str = ""
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Other work: `kind` names a generator function of the engine; inputs and options are its arguments."""
+
+    kind: str
+    inputs: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    lane: str = "chat"
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """New output of one choice: text that is certain by now (may be empty), the tokens behind it, their logprobs if asked."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    choice: int = 0
+    logprobs: tuple[Drawn, ...] = ()
+    finish: Reason | None = None  # set on a choice's last piece
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load or a job is: done of total, and what it is doing."""
+
+    done: int
+    total: int
+    doing: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A job's result or an intermediate one: numpy arrays, bytes, text, or plain data."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts and seconds of a request; seconds count from submission. cached: prompt tokens that were not computed again."""
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    queued_s: float = 0.0
+    first_s: float = 0.0
+    total_s: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """The one terminal event of a stream. kind: the error's class name in crane_app.errors, for `error`."""
+
+    reason: Reason
+    usage: Usage = Usage()
+    error: str = ""
+    kind: str = ""
+
+
+Event = Piece | Progress | Part | End
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time."""
+
+    name: str
+    folder: str
+    architecture: str
+    backend: str
+    device: str
+    dtype: str
+    context: int
+    vocabulary: int
+    nbytes: int
+    batched: bool
+    chat: bool
+    eos: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows."""
+
+    phase: str
+    running: int
+    waiting: int
+    models: int
+    weights_nbytes: int
+    cache_nbytes: int
+    steps: int
+    tokens: int
+    uptime_s: float
+    pid: int
+
+
+class Stream:
+    """The events of one request or job, for one reader. Iterating gives all but the End, which is then in `end`.
+
+    An End with reason `error` raises its error from the iteration. Exactly one End arrives; what comes after is dropped.
+    """
+
+    def __init__(self, id: str, cancel: Callable[[], None]):
+        self.id = id
+        self.end: End | None = None
+        self._cancel = cancel
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._closed = threading.Event()
+
+    def put(self, event: Event) -> None:
+        """The engine's side; from any thread."""
+        if self._closed.is_set():
+            return
+        if isinstance(event, End):
+            self._closed.set()
+        self._events.put(event)
+
+    def get(self, timeout: float | None = None) -> Event:
+        """The next event, the End included; queue.Empty after `timeout` seconds."""
+        event = self._events.get(timeout=timeout)
+        if isinstance(event, End):
+            self.end = event
+        return event
+
+    def __iter__(self) -> Iterator[Any]:
+        while self.end is None:
+            event = self.get()
+            if not isinstance(event, End):
+                yield event
+        if self.end.reason == "error":
+            raise error_of(self.end)
+
+    def cancel(self) -> None:
+        """Ask for an end; it comes as an End with reason `cancelled`, unless another came first. From any thread, any time."""
+        self._cancel()
+
+    @property
+    def usage(self) -> Usage:
+        return self.end.usage if self.end is not None else Usage()
+
+
+def error_of(end: End) -> CraneError:
+    """The error that an End tells of, as its own class."""
+    from crane_app import errors
+
+    kind = getattr(errors, end.kind, CraneError)
+    return kind(end.error) if isinstance(kind, type) and issubclass(kind, CraneError) else CraneError(end.error)
+
+
+def failed(error: BaseException, usage: Usage = Usage()) -> End:
+    """The End of a request or job that raised."""
+    if isinstance(error, CraneError):
+        return End("error", usage, str(error), type(error).__name__)
+    return End("error", usage, f"Something went wrong that Crane did not expect ({type(error).__name__}: {error}).", "CraneError")
