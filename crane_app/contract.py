@@ -328,3 +328,6 @@ class Backend(Protocol):
 
     def used(self) -> int:
         """Bytes the library holds on the device."""
+
+    def trim(self) -> None:
+        """Give back memory that the library holds in reserve."""

@@ -6,7 +6,8 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,40 @@ LARGEST_CONFIG = 16 * 2**20
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run. eos: ids that end a text. notes: what a person should know about how it was loaded."""
+    """A model ready to run. eos: ids that end a text. generation: generation_config.json. nbytes: of its weights.
+
+    notes: what a person should know about how it was loaded.
+    """
 
     folder: Path
     runner: Runner
     backend: Backend
+    architecture: str
     vocabulary: int
     context: int
     eos: tuple[int, ...]
+    generation: dict[str, Any]
     nbytes: int
     notes: tuple[str, ...]
 
 
 def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
-    """The model in `folder`. Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor."""
+    """The model in `folder`, all at once."""
+    steps = loading(folder, backend, device, dtype)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def loading(
+    folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None
+) -> Generator[tuple[int, int], None, Loaded]:
+    """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
+
+    Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
+    """
     if not folder.is_dir():
         raise ModelNotFound(f"There is no model folder at {folder}. Name a folder with config.json and *.safetensors.")
     raw = _config(folder / "config.json")
@@ -48,12 +69,21 @@ def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: 
     with Checkpoint.open(folder) as checkpoint:
         used = check(checkpoint, parameters)
         chosen = choose(backend, device, dtype)
-        leaves = {path: leaf for p in parameters for path, leaf in _leaves(checkpoint, p, chosen)}
+        leaves: dict[str, Any] = {}
+        done = 0
+        for parameter in parameters:
+            yield done, checkpoint.nbytes
+            leaves.update(_leaves(checkpoint, parameter, chosen))
+            done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
         notes = _notes(raw, sorted(set(checkpoint.shapes) - used))
-        nbytes = checkpoint.nbytes
     model = module.build(chosen.ops, tree(leaves), config)
-    eos = _eos(folder, raw)
-    return Loaded(folder, chosen.runner(model), chosen, config.vocabulary, config.context, eos, nbytes, notes)
+    runner = chosen.runner(model)
+    generation = optional(folder / "generation_config.json")
+    eos = _eos(folder, generation, raw)
+    name = raw["architectures"][0]
+    held = 4 if chosen.dtype == "float32" else 2
+    nbytes = held * sum(math.prod(checkpoint.shapes[tensor]) for tensor in used)
+    return Loaded(folder, runner, chosen, name, config.vocabulary, config.context, eos, generation, nbytes, notes)
 
 
 def check(checkpoint: Checkpoint, parameters: list[Parameter]) -> set[str]:
@@ -133,10 +163,14 @@ def _config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _eos(folder: Path, raw: dict[str, Any]) -> tuple[int, ...]:
+def optional(path: Path) -> dict[str, Any]:
+    """A JSON object that a folder may lack."""
+    return _config(path) if path.exists() else {}
+
+
+def _eos(folder: Path, generation: dict[str, Any], raw: dict[str, Any]) -> tuple[int, ...]:
     """All ids that end a text: generation_config.json's, which may be a list, else config.json's."""
-    path = folder / "generation_config.json"
-    found = _config(path).get("eos_token_id") if path.exists() else None
+    found = generation.get("eos_token_id")
     if found is None:
         found = raw.get("eos_token_id")
     ids = found if isinstance(found, list) else [] if found is None else [found]

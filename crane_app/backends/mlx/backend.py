@@ -93,6 +93,9 @@ class Backend:
     def used(self) -> int:
         return mx.get_active_memory()
 
+    def trim(self) -> None:
+        mx.clear_cache()
+
     def running(self):
         """MLX needs no scope."""
         return nullcontext()

@@ -87,6 +87,10 @@ class Backend:
     def used(self) -> int:
         return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else 0
 
+    def trim(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def running(self):
         """Everything of a step runs inside; no gradient is ever kept."""
         return torch.inference_mode()

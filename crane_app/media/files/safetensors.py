@@ -152,6 +152,10 @@ class Checkpoint:
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
 
+    def nbytes_of(self, name: str) -> int:
+        """Bytes the tensor takes in its file."""
+        return self._tensor(name).size
+
     def file_of(self, name: str) -> Path:
         """The file that holds the tensor; BadCheckpoint when none does."""
         return self._tensor(name).file

@@ -1,0 +1,132 @@
+"""Work that is not token generation: a generator that yields events, and between two yields holds the device briefly."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from crane_app.engine.loading import Loaded, loading
+from crane_app.engine.models import Shelf, Shelved
+from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
+from crane_app.engine.scheduler import Scheduler
+from crane_app.engine.sequence import AGEING
+from crane_app.engine.tracking import Tracked
+from crane_app.errors import BadInput, CraneError
+
+log = logging.getLogger(__name__)
+
+
+class Activity:
+    """A running generator and whose it is. Closing the generator is cancelling."""
+
+    def __init__(self, tracked: Tracked, steps: Iterator[Any], doing: str, lane: str = "chat"):
+        self.tracked, self.steps, self.doing, self.lane = tracked, steps, doing, lane
+        self.served = time.monotonic()
+        self.stopped = False
+
+    def urgency(self, now: float) -> float:
+        return LANES.index(self.lane) - (now - self.served) / AGEING
+
+    def breathe(self) -> bool:
+        """Run to the next yield; False when it is over."""
+        if self.stopped:
+            return False
+        try:
+            event = next(self.steps)
+        except StopIteration:
+            self.tracked.end(End("stop", self.tracked.usage()))
+            return False
+        except Exception as error:
+            if not isinstance(error, CraneError):
+                log.exception("a job failed: %s", self.doing)
+            self.tracked.end(failed(error, self.tracked.usage()))
+            return False
+        self.served = time.monotonic()
+        if event is not None:
+            self.tracked.put(event if isinstance(event, Progress | Part | Piece) else Part(event))
+        return True
+
+    def stop(self) -> None:
+        """Close the generator; on the device thread."""
+        self.stopped = True
+        if isinstance(self.steps, Generator):
+            self.steps.close()
+
+
+def loading_job(
+    shelf: Shelf, folder: str, name: str | None, backend: str | None, device: str, dtype: Any
+) -> Iterator[Any]:
+    """Progress in bytes, then the card. A model that is loaded already gives its card at once."""
+    path = Path(folder).expanduser()
+    called = name or path.name or str(path)
+    there = shelf.find(called)
+    if there is not None:
+        if Path(there.card.folder) != path.absolute():
+            raise BadInput(f"Another model is loaded as '{called}', from {there.card.folder}. Give this one another name.")
+        yield Part(there.card)
+        return
+    steps = loading(path, backend, device, dtype)
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as finished:
+            loaded: Loaded = finished.value
+            break
+        yield Progress(done, total, f"loading {called}")
+    yield Part(_shelve(shelf, called, loaded))
+
+
+def _shelve(shelf: Shelf, name: str, loaded: Loaded) -> ModelCard:
+    from crane_app.media.chat_template import ChatTemplate
+    from crane_app.media.tokenizer import Tokenizer
+
+    notes = list(loaded.notes)
+
+    def optional(what: str, read: Callable[[Path], Any]) -> Any:
+        try:
+            return read(loaded.folder)
+        except CraneError as error:
+            notes.append(f"No {what}: {error}")
+            return None
+
+    tokenizer = optional("tokenizer", Tokenizer.open)
+    template = optional("chat template", ChatTemplate.open)
+    card = ModelCard(
+        name=name,
+        folder=str(loaded.folder.absolute()),
+        architecture=loaded.architecture,
+        backend=loaded.backend.device.backend,
+        device=loaded.backend.device.kind,
+        dtype=loaded.backend.dtype,
+        context=loaded.context,
+        vocabulary=loaded.vocabulary,
+        nbytes=loaded.nbytes,
+        batched=loaded.runner.batched,
+        chat=tokenizer is not None and template is not None,
+        eos=loaded.eos,
+        notes=tuple(notes),
+    )
+    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner), tokenizer, template))
+    return card
+
+
+def _tokenize(shelf: Shelf, job: Job) -> Iterator[Any]:
+    """inputs: a text, or messages for the chat template -> its ids."""
+    from crane_app.engine.prepare import encode
+
+    shelved = shelf.get(job.model or "")
+    yield Part(encode(shelved, job.inputs, job.options))
+
+
+def _detokenize(shelf: Shelf, job: Job) -> Iterator[Any]:
+    """inputs: ids -> their text."""
+    shelved = shelf.get(job.model or "")
+    if shelved.tokenizer is None:
+        raise BadInput(f"The model '{shelved.card.name}' has no tokenizer.")
+    yield Part(shelved.tokenizer.decode(list(job.inputs), special=bool(job.options.get("special"))))
+
+
+KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {"tokenize": _tokenize, "detokenize": _detokenize}

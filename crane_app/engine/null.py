@@ -1,0 +1,93 @@
+"""A runner without a model: tokens from a table, rows that only count, faults on demand. For tests and the overhead figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crane_app.backends.plan import host_step
+from crane_app.backends.rows import Rows, blocks
+from crane_app.contract import Drawn, Layout, Pending, Result, Slot, Work
+
+LAYOUT: Layout = (Slot("full", 1, 1),)
+
+
+class NullCache(Rows):
+    """Rows of one float32 head of size one."""
+
+    def __init__(self, budget: int):
+        super().__init__(LAYOUT, 4, budget)
+        self._rooms: dict[int, int] = {}
+
+    def room(self, row: int) -> int:
+        self.length(row)
+        return self._rooms[row]
+
+    def nbytes(self) -> int:
+        return sum(self._rooms.values()) * self.position_nbytes()
+
+    def _allocate(self, row: int, length: int) -> None:
+        self._afford(blocks(length) * self.position_nbytes())
+        self._rooms[row] = blocks(length)
+
+    def _grow(self, row: int, length: int) -> None:
+        self._afford((blocks(length) - self._rooms[row]) * self.position_nbytes())
+        self._rooms[row] = blocks(length)
+
+    def _free(self, row: int) -> None:
+        del self._rooms[row]
+
+
+@dataclass
+class NullPending:
+    """tokens: drawn for each work, None for a middle chunk. fault: raised instead of being read."""
+
+    rows: list[int]
+    tokens: list[int | None]
+    fault: Exception | None = None
+
+    def read(self) -> Result:
+        if self.fault is not None:
+            raise self.fault
+        return Result(tuple(() if t is None else (Drawn(t),) for t in self.tokens))
+
+
+@dataclass
+class NullRunner:
+    """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
+
+    on_launch, on_read: called with the works; what they raise is the step's fault.
+    """
+
+    table: Callable[[int, int], int]
+    vocabulary: int = 2**31 - 1
+    budget: int = 2**40
+    batched: bool = True
+    on_launch: Callable[[Sequence[Work]], None] = lambda works: None
+    on_read: Callable[[Sequence[Work]], None] = lambda works: None
+    layout: Layout = LAYOUT
+
+    def __post_init__(self) -> None:
+        self.cache = NullCache(self.budget)
+
+    def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> NullPending:
+        host = host_step(self.cache, work, self.vocabulary)
+        self.on_launch(work)
+        tokens: list[int | None] = []
+        for item, span in zip(work, host.spans, strict=True):
+            given = self._carried(item.row, previous) if item.tokens is None else int(item.tokens[-1])
+            tokens.append(self.table(given, span.start + span.new) if item.logits else None)
+            self.cache.advance(span.row, span.new)
+        try:
+            self.on_read(work)
+        except Exception as error:
+            return NullPending([w.row for w in work], tokens, error)
+        return NullPending([w.row for w in work], tokens)
+
+    def _carried(self, row: int, previous: Pending | None) -> int:
+        assert isinstance(previous, NullPending), "a carried token needs the step that drew it"
+        token = previous.tokens[previous.rows.index(row)]
+        assert token is not None
+        return token

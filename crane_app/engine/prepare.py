@@ -1,0 +1,86 @@
+"""From a request to rows: the prompt as ids, everything resolved, limits checked. Host work; runs on the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crane_app.engine.defaults import resolve
+from crane_app.engine.request import Request
+from crane_app.engine.sequence import Sequence
+from crane_app.engine.tracking import Tracked
+from crane_app.errors import BadInput
+from crane_app.media.detokenize import Detokenizer
+
+if TYPE_CHECKING:
+    from crane_app.engine.models import Shelved
+
+MOST_TEXT = 16 * 2**20  # characters of a prompt
+
+
+def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequence]:
+    """The choices of a request, ready for the scheduler. Raises BadInput with what to change."""
+    card = shelved.card
+    if request.endpoint not in ("chat", "generate", "completions", "app", "greedy"):
+        raise BadInput(f"There are no defaults for '{request.endpoint}'.")
+    resolved = resolve(request.asked, shelved.loaded.generation, request.endpoint, card.eos)
+    if resolved.stop and shelved.tokenizer is None:
+        raise BadInput(f"The model '{card.name}' has no tokenizer, so a stop text cannot be found. Use stop_token_ids.")
+    prompt = np.array(_prompt(request, shelved), np.int32)
+    if not len(prompt):
+        raise BadInput("The prompt is empty. Give at least one token.")
+    if prompt.min() < 0 or prompt.max() >= card.vocabulary:
+        wrong = int(prompt[(prompt < 0) | (prompt >= card.vocabulary)][0])
+        raise BadInput(f"The token {wrong} is outside the model's vocabulary of {card.vocabulary}.")
+    if len(prompt) >= card.context:
+        raise BadInput(f"The prompt has {len(prompt)} tokens; the model's context holds {card.context}. Shorten it.")
+    for ids, what in ((resolved.sampling.logit_bias, "logit_bias"), (resolved.stop_ids, "stop_token_ids")):
+        if any(not 0 <= i < card.vocabulary for i in ids):
+            raise BadInput(f"{what} names a token outside the model's vocabulary of {card.vocabulary}.")
+    tracked.deadline = request.deadline
+    tracked.sequences = [
+        Sequence(
+            id=tracked.stream.id,
+            choice=choice,
+            prompt=prompt,
+            resolved=resolved,
+            context=card.context,
+            emit=tracked.piece,
+            arrived=tracked.submitted,
+            lane=request.lane,
+            words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer),
+        )
+        for choice in range(resolved.n)
+    ]
+    return tracked.sequences
+
+
+def _prompt(request: Request, shelved: Shelved) -> list[int] | tuple[int, ...]:
+    given = [x for x in (request.tokens, request.text, request.messages) if x is not None]
+    if len(given) != 1:
+        raise BadInput("Give exactly one of tokens, text and messages.")
+    if request.tokens is not None:
+        if not all(isinstance(t, int) and not isinstance(t, bool) for t in request.tokens):
+            raise BadInput("Tokens must be whole numbers.")
+        if any(not 0 <= t < 2**31 for t in request.tokens):
+            wrong = next(t for t in request.tokens if not 0 <= t < 2**31)
+            raise BadInput(f"The token {wrong} is outside the model's vocabulary of {shelved.card.vocabulary}.")
+        return request.tokens
+    return encode(shelved, given[0], request.template)
+
+
+def encode(shelved: Shelved, given: Any, variables: Mapping[str, Any]) -> list[int]:
+    """The ids of a bare text (after the token that begins one) or of messages in the model's chat template."""
+    name, tokenizer = shelved.card.name, shelved.tokenizer
+    if tokenizer is None:
+        raise BadInput(f"The model '{name}' has no tokenizer: give tokens instead of text.")
+    if isinstance(given, str):
+        if len(given) > MOST_TEXT:
+            raise BadInput(f"The prompt has {len(given)} characters; at most {MOST_TEXT} are taken.")
+        start = [] if tokenizer.bos is None else [tokenizer.bos]
+        return start + list(tokenizer.encode(given))
+    if shelved.template is None:
+        raise BadInput(f"The model '{name}' has no chat template: give a text instead of messages.")
+    return list(shelved.template.encode(tokenizer, given, **variables))

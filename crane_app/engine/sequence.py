@@ -1,0 +1,142 @@
+"""One choice of a request while it is made: its tokens, its place in the cache, its text, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from crane_app.contract import BLOCK, Drawn, Sampling, Work
+from crane_app.engine.request import LANES, Piece, Reason, Resolved
+from crane_app.media.detokenize import Detokenizer, StopText
+
+AGEING = 2.0  # seconds of waiting that are worth one lane
+
+
+@dataclass(eq=False)
+class Sequence:
+    """What the scheduler knows of a choice.
+
+    launched: prompt tokens handed to the device. flying: tokens drawn but not read yet. made: how many are read.
+    slot: its cache row, None before admission and after its end. held: it may not run ahead of what was read.
+    """
+
+    id: str
+    choice: int
+    prompt: np.ndarray
+    resolved: Resolved
+    context: int
+    emit: Callable[[Piece], None]
+    arrived: float
+    lane: str = "chat"
+    words: Detokenizer | None = None
+    held: bool = False
+    slot: int | None = None
+    room: int = 0
+    launched: int = 0
+    flying: int = 0
+    made: int = 0
+    finish: Reason | None = None
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.limit = min(self.resolved.max_tokens, self.context - len(self.prompt))
+        self.tokens = np.zeros(len(self.prompt) + max(self.limit, 0), np.int32)
+        self.tokens[: len(self.prompt)] = self.prompt
+        self._stops = StopText(self.resolved.stop) if self.resolved.stop else None
+        s = replace(self.resolved.sampling, choice=self.choice)
+        self._draw, self._early = s, s
+        if self.resolved.min_tokens and self.resolved.stop_ids:
+            never = dict.fromkeys(self.resolved.stop_ids, float("-inf"))
+            self._early = replace(s, logit_bias={**s.logit_bias, **never})
+        self._looks_back = s.penalised
+
+    def urgency(self, now: float) -> float:
+        """Lower goes first: the lane, less what waiting has earned."""
+        return LANES.index(self.lane) - (now - self.arrived) / AGEING
+
+    @property
+    def prefilling(self) -> bool:
+        return self.launched < len(self.prompt)
+
+    @property
+    def length(self) -> int:
+        """Positions in the cache once everything launched has run."""
+        return self.launched + max(self.made + self.flying - 1, 0)
+
+    @property
+    def ready(self) -> bool:
+        """Another token may be started: the prompt is in, the end is not, and it is no more than one step ahead."""
+        ahead = self.made + self.flying
+        return self.finish is None and not self.prefilling and ahead < self.limit and self.flying <= (not self.held)
+
+    def chunk(self) -> Work:
+        """The next piece of the prompt, up to the next line of the grid."""
+        assert self.slot is not None
+        start, length = self.launched, len(self.prompt)
+        end = min((start // BLOCK + 1) * BLOCK, length)
+        self.launched = end
+        if end < length:
+            return Work(self.slot, self.prompt[start:end], logits=0)
+        self.flying += 1
+        return Work(self.slot, self.prompt[start:end], 1, self._sampling(0), self._seen(0), 0, self.resolved.logprobs)
+
+    def step(self) -> Work:
+        """One more token, after the one in flight or the last one read."""
+        assert self.slot is not None
+        made = self.made
+        tokens = None if self.flying else self.tokens[len(self.prompt) + made - 1 : len(self.prompt) + made]
+        ahead = made + self.flying
+        self.flying += 1
+        return Work(self.slot, tokens, 1, self._sampling(ahead), self._seen(made), made, self.resolved.logprobs)
+
+    def _sampling(self, ahead: int) -> Sampling:
+        return self._early if ahead < self.resolved.min_tokens else self._draw
+
+    def _seen(self, made: int) -> np.ndarray | None:
+        return self.tokens[: len(self.prompt) + made] if self._looks_back else None
+
+    def take(self, drawn: Drawn) -> None:
+        """A drawn token has been read: keep it, show its text, see whether it is the end; a surplus one is dropped."""
+        self.flying -= 1
+        if self.finish is not None:
+            return
+        token, resolved = drawn.token, self.resolved
+        self.tokens[len(self.prompt) + self.made] = token
+        self.made += 1
+        text = ""
+        if token in resolved.stop_ids:
+            self.finish = "stop"
+        elif self.words is not None:
+            text = self.words.push(token)
+            if self._stops is not None and self.made > resolved.min_tokens:
+                text, stopped = self._stops.push(text)
+                self.finish = "stop" if stopped else None
+        if self.finish is None and self.made >= self.limit:
+            self.finish = "length"
+        if self.finish is not None:
+            text += self._rest()
+        self.emit(Piece(text, (token,), self.choice, (drawn,) if resolved.logprobs else (), self.finish))
+
+    def end(self, reason: Reason, error: BaseException | None = None) -> None:
+        """End it from outside: cancelled, or an error. Text that was held back is shown."""
+        if self.finish is None:
+            self.finish, self.error = reason, error
+            self.emit(Piece(self._rest(), (), self.choice, (), reason))
+
+    def _rest(self) -> str:
+        """What the detokeniser and the stop strings still hold."""
+        if self.words is None:
+            return ""
+        text = self.words.flush()
+        if self._stops is None:
+            return text
+        shown, _ = self._stops.push(text)
+        shown += self._stops.flush()
+        if self._stops.matched is not None and self.finish == "length":
+            self.finish = "stop"
+        return shown
+
+

@@ -1,0 +1,76 @@
+"""One request or job under way: its stream, its choices, its times; it sees to the one End."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from crane_app.engine.request import End, Event, Piece, Reason, Stream, Usage, failed
+from crane_app.engine.sequence import Sequence
+
+
+class Tracked:
+    """`do` runs a command on the device thread; `forget` is called once, when it has ended."""
+
+    def __init__(self, id: str, do: Callable[[Callable[[], None]], None], forget: Callable[[], object]):
+        self.stream = Stream(id, lambda: do(self.cancel))
+        self.forget = forget
+        self.sequences: list[Sequence] = []
+        self.on_cancel: Callable[[], None] = lambda: None
+        self.submitted = time.monotonic()
+        self.deadline: float | None = None
+        self.admitted = self.first = 0.0
+        self.ended = False
+        self._lock = threading.Lock()
+
+    def overdue(self, now: float) -> bool:
+        return self.deadline is not None and now > self.submitted + self.deadline
+
+    def put(self, event: Event) -> None:
+        self.stream.put(event)
+
+    def piece(self, piece: Piece) -> None:
+        """A choice's output; with the last choice's finish comes the End."""
+        if piece.tokens and not self.first:
+            self.first = time.monotonic()
+        self.stream.put(piece)
+        if piece.finish is not None and all(s.finish is not None for s in self.sequences):
+            self.end(self._ending())
+
+    def _ending(self) -> End:
+        """Of several choices the worst word counts."""
+        reasons = {s.finish for s in self.sequences}
+        error = next((s.error for s in self.sequences if s.error is not None), None)
+        if error is not None:
+            return failed(error, self.usage())
+        order: tuple[Reason, ...] = ("error", "cancelled", "length", "stop")
+        return End(next(reason for reason in order if reason in reasons), self.usage())
+
+    def usage(self) -> Usage:
+        """Counts so far; seconds from submission."""
+        now, sequences = time.monotonic(), self.sequences
+        return Usage(
+            prompt_tokens=len(sequences[0].prompt) if sequences else 0,
+            output_tokens=sum(s.made for s in sequences),
+            queued_s=max(self.admitted - self.submitted, 0.0),
+            first_s=max(self.first - self.submitted, 0.0),
+            total_s=now - self.submitted,
+            seed=sequences[0].resolved.sampling.seed if sequences else None,
+        )
+
+    def cancel(self) -> None:
+        """End it now, on the device thread: its rows leave at the next step, its job is closed."""
+        self.on_cancel()
+        for sequence in self.sequences:
+            sequence.end("cancelled")
+        self.end(End("cancelled", self.usage()))
+
+    def end(self, end: End) -> None:
+        """Say the End, once; from any thread."""
+        with self._lock:
+            if self.ended:
+                return
+            self.ended = True
+        self.stream.put(end)
+        self.forget()
