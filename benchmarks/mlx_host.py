@@ -45,12 +45,16 @@ def measure(folder: Path, batch: int, rounds: int) -> dict:
     pairs = [(ours(), theirs()) for _ in range(rounds + 5)][5:]
     mine, peer = ([1e3 * x for x in side] for side in zip(*pairs, strict=True))
     ratios = sorted(a / b for a, b in pairs)
-    found = {"batch": batch, "crane_ms": round(statistics.median(mine), 3), "mlx_lm_ms": round(statistics.median(peer), 3)}
+    found = {
+        "batch": batch,
+        "crane_ms": round(statistics.median(mine), 3),
+        "mlx_lm_ms": round(statistics.median(peer), 3),
+    }
     found |= {"ratio": round(statistics.median(ratios), 3)}
     found |= {"ratio_low": round(ratios[len(ratios) // 10], 3), "ratio_high": round(ratios[-len(ratios) // 10], 3)}
     print(
-        f"batch {batch}: Crane {found['crane_ms']:.2f} ms, mlx-lm {found['mlx_lm_ms']:.2f} ms; ratio {found['ratio']:.2f} "
-        f"[{found['ratio_low']:.2f} - {found['ratio_high']:.2f}, the middle 80 %]",
+        f"batch {batch}: Crane {found['crane_ms']:.2f} ms, mlx-lm {found['mlx_lm_ms']:.2f} ms; "
+        f"ratio {found['ratio']:.2f} [{found['ratio_low']:.2f} - {found['ratio_high']:.2f}, the middle 80 %]",
         flush=True,
     )
     return found

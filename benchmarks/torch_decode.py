@@ -41,7 +41,11 @@ def main() -> None:
         loaded = load(folder, "torch", args.device, "bfloat16")
         peer = _peer(folder, args.device)
         found = [measure(loaded, peer, context, args.rounds) for context in args.contexts]
-    print(json.dumps({"machine": loaded.backend.device.name, "torch": torch.__version__, "threads": args.threads, "runs": found}))
+    print(
+        json.dumps(
+            {"machine": loaded.backend.device.name, "torch": torch.__version__, "threads": args.threads, "runs": found}
+        )
+    )
 
 
 def measure(loaded: Loaded, peer, context: int, rounds: int) -> dict:

@@ -208,9 +208,7 @@ class Ops(Protocol):
     def recall(self, q: Array, step: Step, layer: int, *, scale: float | None = None) -> Array:
         """Unmasked attention of q [N, H, D] over its row's memory (cross-attention); [N, H, D]."""
 
-    def experts(
-        self, x: Array, scores: Array, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool
-    ) -> Array:
+    def experts(self, x: Array, scores: Array, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool) -> Array:
         """Mixture of experts: each token's k best by softmax(scores [N, X]) in float32, weighted and summed; [N, E].
 
         gate_up is [X, 2F, E] (gate first), down [X, E, F]; each expert is down(swiglu(gate, up)). With `normalise` the
@@ -223,7 +221,7 @@ class Ops(Protocol):
 
 @dataclass
 class Inputs:
-    """What enters a forward: tokens int32 [N]; `replace` puts other embeddings (index [K], values [K, E]) in their place."""
+    """What enters a forward: tokens int32 [N]; `replace` puts embeddings (index [K], values [K, E]) in their place."""
 
     tokens: Array
     replace: tuple[Array, Array] | None = None

@@ -79,7 +79,9 @@ def findings() -> list[Finding]:
 
 def _backend(name: str) -> Finding:
     if importlib.util.find_spec(name) is None:
-        hint = "Needs Apple Silicon, or pip install 'mlx[cpu]' on Linux." if name == "mlx" else "pip install torch==2.13.0"
+        hint = (
+            "Needs Apple Silicon, or pip install 'mlx[cpu]' on Linux." if name == "mlx" else "pip install torch==2.13.0"
+        )
         return Finding(f"backend {name}", False, "not installed", hint)
     try:
         backend = backends.choose(name)
@@ -123,5 +125,7 @@ def _commit() -> str | None:
     root = Path(__file__).parent.parent
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None
-    told = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return told.stdout.strip() or None

@@ -17,8 +17,10 @@ from crane_app.contract import Cache, Span, Work
 
 @dataclass(frozen=True)
 class HostStep:
-    """spans; tokens int32 [N] with 0 where `carried` (indices into [N]) is still on the device; positions [N] or [3, N];
-    out int32 [M]; cuts [R + 1] of the memory columns, or None."""
+    """tokens: int32 [N] with 0 where `carried` (indices into [N]) says it is still on the device. positions: [N] or [3, N].
+
+    out: int32 [M]. cuts: [R + 1] of the memory columns, or None.
+    """
 
     spans: tuple[Span, ...]
     tokens: np.ndarray

@@ -1,4 +1,4 @@
-"""One loaded model: turns a plan into a submitted step, and a finished step into drawn tokens. No tensor library here."""
+"""One loaded model: turns a plan into a submitted step, a finished step into drawn tokens. No tensor library here."""
 
 from __future__ import annotations
 
@@ -91,5 +91,3 @@ def _drawn(tokens: np.ndarray, ranked: Any, i: int, top: int) -> Drawn:
     chosen, ids, logprobs = ranked
     pairs = tuple((int(a), float(b)) for a, b in zip(ids[i, :top], logprobs[i, :top], strict=True))
     return Drawn(int(tokens[i]), float(chosen[i]), pairs)
-
-

@@ -15,23 +15,25 @@ from crane_app.errors import BadInput, CraneError
 if TYPE_CHECKING:
     from crane_app.pipelines.reading import PageText, Reading
 
-SENTENCE = "read the text in pictures and PDFs"
+SENTENCE = "Read the text in pictures and PDFs"
 STANDARD_INPUT = "-"
 MOST_INPUT = 1 << 30  # bytes of standard input
-PIPE_BROKEN = 141  # what a shell reports of a program that wrote to a closed pipe: 128 + SIGPIPE
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a picture or PDF; - reads standard input")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="A picture or PDF; - reads standard input")
     parser.add_argument(
-        "--format", choices=["text", "markdown", "json"], default="text", help="of the output"
+        "--format", choices=["text", "markdown", "json"], default="text", help="Of the output (text)"
     )
-    parser.add_argument("--out", metavar="FILE", help="write there instead of standard output")
-    parser.add_argument("--keep-lines", action="store_true", help="break lines where the page does")
+    parser.add_argument("--out", metavar="FILE", help="Write there instead of standard output")
+    parser.add_argument("--keep-lines", action="store_true", help="Break lines where the page does")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, or 1 where a file could not be read; raises CraneError where nothing can be written."""
+    """0, or 1 where a file could not be read; raises CraneError where nothing can be written.
+
+    A pipe that closes raises BrokenPipeError, which the caller of all verbs answers.
+    """
     from crane_app.media.reader import Reader
     from crane_app.pipelines.reading import Reading
 
@@ -40,13 +42,8 @@ def run(args: argparse.Namespace) -> int:
     failed: list[str] = []
     pieces = _pieces(args, Reading(Reader()), failed)
     if args.out is None:
-        try:
-            for piece in pieces:
-                _write(piece)
-        except BrokenPipeError:
-            # Python flushes standard output once more when it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_BROKEN
+        for piece in pieces:
+            _write(piece)
     else:
         written = "".join(pieces)
         if len(failed) < len(args.files):
@@ -85,7 +82,7 @@ def _pages(name: str, reading: Reading, failed: list[str]) -> Iterator[PageText]
         else:
             yield from reading.read(name)
     except CraneError as error:
-        print(error, file=sys.stderr)
+        print(f"crane: {error}", file=sys.stderr)
         failed.append(name)
 
 

@@ -45,7 +45,9 @@ def resolve(asked: Asked, generation: Mapping[str, Any], endpoint: str, eos: tup
                 return _checked(name, value)
         return fallback[name]
 
-    greedy = asked.do_sample is False or (asked.do_sample is None and asked.temperature is None and _greedy(generation, endpoint))
+    greedy = asked.do_sample is False or (
+        asked.do_sample is None and asked.temperature is None and _greedy(generation, endpoint)
+    )
     sampling = Sampling(
         temperature=0.0 if greedy else float(pick("temperature")),
         top_k=max(int(pick("top_k")), 0),
@@ -61,7 +63,9 @@ def resolve(asked: Asked, generation: Mapping[str, Any], endpoint: str, eos: tup
     ends = set(asked.stop_token_ids or ())
     return Resolved(
         sampling=sampling,
-        max_tokens=int(_checked("max_tokens", fallback["max_tokens"] if asked.max_tokens is None else asked.max_tokens)),
+        max_tokens=int(
+            _checked("max_tokens", fallback["max_tokens"] if asked.max_tokens is None else asked.max_tokens)
+        ),
         min_tokens=int(_checked("min_tokens", asked.min_tokens or 0)),
         stop=_stops(asked.stop),
         stop_ids=frozenset(ends if asked.ignore_eos else ends | set(eos)),

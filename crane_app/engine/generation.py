@@ -1,4 +1,4 @@
-"""One request on one loaded model: prompt in chunks on the fixed grid, then a token a step, one step ahead of the reader.
+"""One request on one model: the prompt in chunks on the fixed grid, then a token a step, one step ahead of the reader.
 
 Knows tokens only. Several requests at once are the engine's business.
 """
@@ -52,9 +52,7 @@ def generate(
         loaded.runner.cache.close(row)
 
 
-def _steps(
-    loaded: Loaded, row: int, prompt: np.ndarray, count: int, sampling: Sampling, top: int
-) -> Iterator[Drawn]:
+def _steps(loaded: Loaded, row: int, prompt: np.ndarray, count: int, sampling: Sampling, top: int) -> Iterator[Drawn]:
     runner, length = loaded.runner, len(prompt)
     seen = np.zeros(length + count, np.int32)
     seen[:length] = prompt

@@ -24,7 +24,7 @@ class EngineLike(Protocol):
         device: str = "auto",
         dtype: str | None = None,
     ) -> Stream:
-        """Load a model: Progress events, then Part(ModelCard). Under a name in use by the same folder: its card at once."""
+        """Load a model: Progress events, then Part(ModelCard); one that is loaded already gives its card at once."""
 
     def unload(self, name: str) -> None:
         """Give a model's memory back; its requests end as cancelled. ModelNotFound if there is none of that name."""

@@ -1,4 +1,4 @@
-"""Work that is not token generation: a generator that yields events, and between two yields holds the device briefly."""
+"""Work that is not token generation: a generator of events that holds the device briefly between two of them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def loading_job(
     there = shelf.find(called)
     if there is not None:
         if Path(there.card.folder) != path.absolute():
-            raise BadInput(f"Another model is loaded as '{called}', from {there.card.folder}. Give this one another name.")
+            raise BadInput(
+                f"Another model is loaded as '{called}', from {there.card.folder}. Give this one another name."
+            )
         yield Part(there.card)
         return
     steps = loading(path, backend, device, dtype)

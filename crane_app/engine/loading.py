@@ -93,7 +93,9 @@ def check(checkpoint: Checkpoint, parameters: list[Parameter]) -> set[str]:
         wanted = dict(_wanted(checkpoint, parameter))
         for name, shape in wanted.items():
             if name not in checkpoint:
-                raise BadCheckpoint(f"{checkpoint.folder}: the model needs the tensor {name} {list(shape)}; no file has it")
+                raise BadCheckpoint(
+                    f"{checkpoint.folder}: the model needs the tensor {name} {list(shape)}; no file has it"
+                )
             found = checkpoint.shapes[name]
             if found != shape:
                 where = checkpoint.file_of(name).name
@@ -144,7 +146,9 @@ def _stacks(checkpoint: Checkpoint, experts: Experts) -> Iterator[tuple[str, Hos
             for part, out in zip(parts, rows, strict=True):
                 name = f"{experts.path}.{expert}.{part}.weight"
                 if checkpoint.dtypes[name] != first.dtype:
-                    raise BadCheckpoint(f"{checkpoint.file_of(name).name}: {name} differs in type from the other experts")
+                    raise BadCheckpoint(
+                        f"{checkpoint.file_of(name).name}: {name} differs in type from the other experts"
+                    )
                 checkpoint.read_into(name, out)
         yield path, HostTensor(stack, first.dtype)
 

@@ -1,11 +1,9 @@
-"""A runner without a model: tokens from a table, rows that only count, faults on demand. For tests and the overhead figure."""
+"""A runner without a model: tokens from a table, rows that only count, faults on demand. For tests and benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from crane_app.backends.plan import host_step
 from crane_app.backends.rows import Rows, blocks

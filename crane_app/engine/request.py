@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out: requests, jobs, parts, streams. Plain data, the same on both sides of a socket."""
+"""What goes into the engine and what comes out, as plain data: the same on both sides of a socket."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Piece:
-    """New output of one choice: text that is certain by now (may be empty), the tokens behind it, their logprobs if asked."""
+    """New output of one choice: text that is certain (may be empty), the tokens behind it, their logprobs if asked."""
 
     text: str
     tokens: tuple[int, ...] = ()
@@ -113,7 +113,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Usage:
-    """Counts and seconds of a request; seconds count from submission. cached: prompt tokens that were not computed again."""
+    """Counts and seconds of a request, from submission. cached_tokens: of the prompt, not computed again."""
 
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -209,7 +209,7 @@ class Stream:
             raise error_of(self.end)
 
     def cancel(self) -> None:
-        """Ask for an end; it comes as an End with reason `cancelled`, unless another came first. From any thread, any time."""
+        """Ask for an end; it comes as End(`cancelled`), unless another came first. From any thread, at any time."""
         self._cancel()
 
     @property
@@ -229,4 +229,9 @@ def failed(error: BaseException, usage: Usage = Usage()) -> End:
     """The End of a request or job that raised."""
     if isinstance(error, CraneError):
         return End("error", usage, str(error), type(error).__name__)
-    return End("error", usage, f"Something went wrong that Crane did not expect ({type(error).__name__}: {error}).", "CraneError")
+    return End(
+        "error",
+        usage,
+        f"Something went wrong that Crane did not expect ({type(error).__name__}: {error}).",
+        "CraneError",
+    )

@@ -1,7 +1,7 @@
 """Who runs next on one model: prompts in chunks on the fixed grid, mixed with one token of every row that is ready.
 
-Plain Python: knows the Runner's contract, no tensor library, no clock but the one it is given. The next step is launched
-before the last is read; a token drawn past an end is dropped and the row closed when it has been read.
+Plain Python: knows the Runner's contract, no tensor library, no clock but the one it is given. The next step is
+launched before the last is read; a token drawn past an end is dropped and the row closed when it has been read.
 """
 
 from __future__ import annotations

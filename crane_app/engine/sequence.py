@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -138,5 +137,3 @@ class Sequence:
         if self._stops.matched is not None and self.finish == "length":
             self.finish = "stop"
         return shown
-
-

@@ -1,4 +1,4 @@
-"""config.json of a text decoder, in the published forms (rope_theta, rope_scaling) and in transformers 5's (rope_parameters).
+"""config.json of a text decoder, in the published form (rope_theta, rope_scaling) and transformers 5's (rope_parameters).
 
 Every number is checked here, since shapes and loops are made from them.
 """
@@ -36,7 +36,7 @@ FAMILIES = {
 
 @dataclass(frozen=True, eq=False)
 class DecoderConfig:
-    """Sizes of a decoder. inverse: float64 [dim / 2]; windows: one a layer, 0 for none; expert_layers: True where MoE."""
+    """Sizes of a decoder. inverse: float64 [dim / 2]. windows: one a layer, 0 for none. expert_layers: True where MoE."""
 
     layers: int
     hidden: int
@@ -102,7 +102,9 @@ def read(raw: dict[str, Any]) -> DecoderConfig:
     layers, heads = f.whole("num_hidden_layers", 1, 1000), f.whole("num_attention_heads", 1, 4096)
     groups, hidden = f.whole("num_key_value_heads", 1, heads, default=heads), f.whole("hidden_size", 1, 2**17)
     if heads % groups:
-        raise BadCheckpoint(f'config.json: {heads} "num_attention_heads" are not a multiple of {groups} "num_key_value_heads"')
+        raise BadCheckpoint(
+            f'config.json: {heads} "num_attention_heads" are not a multiple of {groups} "num_key_value_heads"'
+        )
     given = "head_dim" if raw.get("head_dim") is not None else "attention_head_dim"
     dim = f.whole(given, 2, 1024, default=max(hidden // heads, 2))
     if dim % 2:
@@ -133,7 +135,7 @@ def rope_fields(raw: dict[str, Any]) -> dict[str, Any]:
     new, old = raw.get("rope_parameters"), raw.get("rope_scaling")
     fields = new if new is not None else (old or {})
     if not isinstance(fields, dict):
-        raise BadCheckpoint(f'config.json: rope parameters must be an object, not {fields!r:.60}')
+        raise BadCheckpoint(f"config.json: rope parameters must be an object, not {fields!r:.60}")
     merged = {"rope_theta": raw.get("rope_theta", 10000.0), **fields}
     merged["rope_type"] = fields.get("rope_type") or fields.get("type") or "default"
     return merged

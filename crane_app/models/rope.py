@@ -26,7 +26,9 @@ def inverse_frequencies(fields: dict[str, Any], dim: int) -> np.ndarray:
         return _plain(theta, dim) / _number(fields, "factor")
     if kind == "llama3":
         return _llama3(_plain(theta, dim), fields)
-    raise Unsupported(f'config.json: rope type {kind!r:.60} is not known; Crane knows default, linear, llama3, dynamic with alpha')
+    raise Unsupported(
+        f"config.json: rope type {kind!r:.60} is not known; Crane knows default, linear, llama3, dynamic with alpha"
+    )
 
 
 def _plain(theta: float, dim: int) -> np.ndarray:

@@ -44,11 +44,11 @@ class Row:
 
     def __str__(self) -> str:
         shown = f"{self.error:.1e}" if self.dtype == "float32" else f"{self.error:.2f} x"
-        verdict = (
-            ("seen" if not self.passed else "NOT SEEN") if self.fault else ("ok" if self.passed else "FAILED")
-        )
+        verdict = ("seen" if not self.passed else "NOT SEEN") if self.fault else ("ok" if self.passed else "FAILED")
         name = f"{self.case} with {self.fault}" if self.fault else self.case
-        return f"{name:34} {self.backend:6} {self.dtype:9} {shown:>9}  {self.greedy:>6}  {self.stepwise:8.1e}  {verdict}"
+        return (
+            f"{name:34} {self.backend:6} {self.dtype:9} {shown:>9}  {self.greedy:>6}  {self.stepwise:8.1e}  {verdict}"
+        )
 
 
 def measure(case_name: str, backend: str, dtype: DType, folder: Path, fault=None, device: str = "cpu") -> Row:

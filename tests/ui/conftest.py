@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def dressed(qapp):
     theme.install(qapp)
+    yield
+    qapp.clipboard().clear()  # mime data made in Python must not outlive the interpreter
 
 
 @pytest.fixture(autouse=True)

@@ -105,7 +105,9 @@ class Backend:
 
     def carry(self, host: HostStep, previous: mx.array | None, sources: list[int]) -> mx.array:
         """Tokens int32 [N], the carried ones taken from the step before without a look at them."""
-        if len(sources) == len(host.tokens) == (0 if previous is None else len(previous)) and sources == sorted(sources):
+        if len(sources) == len(host.tokens) == (0 if previous is None else len(previous)) and sources == sorted(
+            sources
+        ):
             return previous
         tokens = mx.array(host.tokens)
         if sources:

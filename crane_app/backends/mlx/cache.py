@@ -97,7 +97,9 @@ class Cache(Rows):
 
     def _widen(self, slab: Slab | None, size: int, more: int) -> Slab:
         def fresh() -> list[mx.array | None]:
-            return [None if s.kind == "memory" else mx.zeros((more, s.heads, size, s.dim), self.dtype) for s in self.layout]
+            return [
+                None if s.kind == "memory" else mx.zeros((more, s.heads, size, s.dim), self.dtype) for s in self.layout
+            ]
 
         if slab is None:
             slab = self.slabs[size] = Slab(size, fresh(), fresh())

@@ -41,7 +41,9 @@ class Backend:
     """See contract.Backend."""
 
     def __init__(self, device: torch.device, dtype: DType):
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+        name = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+        )
         self.device = Device("torch", device.type, name)
         self.dtype: DType = dtype
         self.ops = Ops(device)
@@ -100,7 +102,9 @@ class Backend:
 
     def carry(self, host: HostStep, previous: torch.Tensor | None, sources: list[int]) -> torch.Tensor:
         """Tokens int32 [N], the carried ones taken from the step before without a look at them."""
-        if len(sources) == len(host.tokens) == (0 if previous is None else len(previous)) and sources == sorted(sources):
+        if len(sources) == len(host.tokens) == (0 if previous is None else len(previous)) and sources == sorted(
+            sources
+        ):
             return previous
         tokens = torch.from_numpy(host.tokens).to(self._device)
         if sources:

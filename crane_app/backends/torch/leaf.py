@@ -42,7 +42,11 @@ def tensor(host: HostTensor, dtype: torch.dtype, device: torch.device) -> torch.
     array = np.ascontiguousarray(host.array)
     if not array.flags.writeable:
         array = array.copy()
-    plain = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if host.dtype == "bfloat16" else torch.from_numpy(array)
+    plain = (
+        torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        if host.dtype == "bfloat16"
+        else torch.from_numpy(array)
+    )
     return plain.to(device=device, dtype=dtype)
 
 

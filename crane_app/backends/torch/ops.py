@@ -1,7 +1,8 @@
 """The op namespace on PyTorch, op by op: what is right, and on CPU also fast where oneDNN is.
 
-A row's result never depends on the other rows: products run packed (same sum order for 2 and more rows, so a single
-float32 row is doubled), attention runs once per row, experts run one by one.
+A row's float32 result never depends on the other rows: products run packed (one order of sums for 2 and more rows, so a
+single row is doubled), attention runs once per row, experts run one by one, and no function is used whose rounding
+depends on a value's place in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import torch.nn.functional as F
 
 from crane_app.backends.torch import sampling
 from crane_app.backends.torch.leaf import Leaf, Product
-
 
 FEW = 64  # choices up to which a GPU copies experts rather than waits to learn which they are
 
@@ -44,7 +44,10 @@ class Ops:
         return (w.weight * wide).to(x.dtype)
 
     def swiglu(self, gate, up):
-        return F.silu(gate) * up
+        if gate.dtype != torch.float32 or gate.is_cuda:
+            return F.silu(gate) * up
+        # F.silu rounds a value one way inside a vector and another in what is left over at its end.
+        return (gate / torch.exp(-gate).add_(1)).mul_(up)
 
     def take(self, x, index):
         return x.index_select(0, index)

@@ -33,7 +33,8 @@ def _draw(logits: torch.Tensor, group: Group) -> torch.Tensor:
     if group.way == "greedy":
         return logits.argmax(-1).int()
     temperature, top_p, min_p, noise = (
-        torch.from_numpy(x).to(logits.device)[:, None] for x in (group.temperature, group.top_p, group.min_p, group.noise)
+        torch.from_numpy(x).to(logits.device)[:, None]
+        for x in (group.temperature, group.top_p, group.min_p, group.noise)
     )
     scores = logits.float() / temperature
     if group.way == "plain":

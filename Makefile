@@ -1,0 +1,56 @@
+# Each word does its own set-up; the first one takes minutes, the next ones none.
+# Paths are relative throughout, so that the folder may have any name.
+# ARGS goes to the command: make test ARGS="-k scheduler", make bench ARGS=all.
+
+PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python,.venv/bin/python)
+READY := sh tools/setup.sh
+
+.PHONY: help install run test lint fix demo bench bundle
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make install   set up .venv and what it needs; every other word does this too"
+	@echo "make run       open the window, or run the demo where there is no display"
+	@echo "make test      all tests"
+	@echo "make lint      ruff, mypy and the floors"
+	@echo "make fix       format, and fix what ruff can"
+	@echo "make demo      read, generate and measure once, without a window"
+	@echo "make bench     list the benchmarks; ARGS=NAME or ARGS=all runs them"
+	@echo "make bundle    a wheel and an sdist in dist/"
+
+install:
+	@$(READY)
+
+run:
+	@$(READY) qt
+	@$(PY) -m crane_app $(ARGS)
+
+test:
+	@$(READY) qt
+	@QT_QPA_PLATFORM=offscreen $(PY) -m pytest $(ARGS)
+
+lint:
+	@$(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+
+fix:
+	@$(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+demo:
+	@$(READY)
+	@$(PY) -m crane_app demo $(ARGS)
+
+bench:
+	@$(READY)
+	@$(PY) -m benchmarks $(ARGS)
+
+bundle:
+	@$(READY)
+	@rm -rf build/lib
+	@$(PY) -m build --no-isolation --outdir dist .
+	@echo "A wheel and an sdist are in dist/; app bundles for each system come later."
