@@ -17,7 +17,7 @@ from crane_app.contract import Cache, Span, Work
 
 @dataclass(frozen=True)
 class HostStep:
-    """tokens: int32 [N] with 0 where `carried` (indices into [N]) says it is still on the device. positions: [N] or [3, N].
+    """tokens: int32 [N], 0 where `carried` (indices into [N]) says it is on the device. positions: [N] or [3, N].
 
     out: int32 [M]. cuts: [R + 1] of the memory columns, or None.
     """

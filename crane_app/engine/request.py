@@ -175,7 +175,7 @@ class Stats:
 class Stream:
     """The events of one request or job, for one reader. Iterating gives all but the End, which is then in `end`.
 
-    An End with reason `error` raises its error from the iteration. Exactly one End arrives; what comes after is dropped.
+    An End with reason `error` raises its error from the iteration. One End arrives; what comes after is dropped.
     """
 
     def __init__(self, id: str, cancel: Callable[[], None]):

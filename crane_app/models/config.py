@@ -1,4 +1,4 @@
-"""config.json of a text decoder, in the published form (rope_theta, rope_scaling) and transformers 5's (rope_parameters).
+"""config.json of a text decoder, as published (rope_theta, rope_scaling) and as transformers 5 has it (rope_parameters).
 
 Every number is checked here, since shapes and loops are made from them.
 """
@@ -36,7 +36,7 @@ FAMILIES = {
 
 @dataclass(frozen=True, eq=False)
 class DecoderConfig:
-    """Sizes of a decoder. inverse: float64 [dim / 2]. windows: one a layer, 0 for none. expert_layers: True where MoE."""
+    """Sizes of a decoder. inverse: float64 [dim / 2]. windows: one a layer, 0: none. expert_layers: True where MoE."""
 
     layers: int
     hidden: int

@@ -68,12 +68,8 @@ def test_rows_of_linears(backend, rng):
     x = normal(rng, 300, 64, dtype="float32")
     ws = backend.leaves([(host(normal(rng, n, 64, dtype="float32"), "float32"), None) for n in (64, 32, 32)])
     for which in range(3):
-        assert (
-            differing(backend, x, lambda part, i=which: backend.ops.linears(backend.array(part), ws)[i]) == []
-        )
-        assert (
-            differing(backend, x, lambda part, i=which: backend.ops.linear(backend.array(part), ws[i])) == []
-        )
+        assert differing(backend, x, lambda part, i=which: backend.ops.linears(backend.array(part), ws)[i]) == []
+        assert differing(backend, x, lambda part, i=which: backend.ops.linear(backend.array(part), ws[i])) == []
 
 
 @pytest.mark.parametrize("width", [64, 1024])
@@ -149,9 +145,7 @@ def test_attend_of_a_row_alone_is_attend_of_the_row_in_company(backend, reserve)
         single = together(backend, LAYOUT, own, {row: reserve})[row]
         for turn, (got, want) in enumerate(zip(mixed[row], single, strict=True)):
             for layer in range(len(LAYOUT)):
-                np.testing.assert_array_equal(
-                    got[layer], want[layer], f"row {row}, its step {turn}, layer {layer}"
-                )
+                np.testing.assert_array_equal(got[layer], want[layer], f"row {row}, its step {turn}, layer {layer}")
 
 
 def test_attend_does_not_feel_how_much_room_its_neighbours_have(backend):
@@ -191,9 +185,7 @@ def test_recall_of_a_row_alone_is_recall_of_the_row_in_company(backend, rng):
         step = backend.step(cache, works)
         k, v = (backend.array(np.concatenate([kv[n][i] for n in names])) for i in (0, 1))
         backend.ops.remember(k, v, step, 0)
-        return backend.numpy(
-            backend.ops.recall(backend.array(np.concatenate([q[n] for n in names])), step, 0)
-        )
+        return backend.numpy(backend.ops.recall(backend.array(np.concatenate([q[n] for n in names])), step, 0))
 
     want = np.concatenate([recall([n]) for n in "cba"])
     np.testing.assert_array_equal(recall("cba"), want)

@@ -84,10 +84,7 @@ def test_positions_of_an_image_are_taken_as_given(backend, cache):
     step = backend.step(cache, [work(row, 4, positions=given)])
     assert backend.numpy(step.positions).tolist() == given.tolist()
     after = np.full((3, 1), 3, np.int32)  # text after an image goes on from its greatest position
-    assert (
-        backend.numpy(backend.step(cache, [work(row, 1, positions=after)]).positions).tolist()
-        == after.tolist()
-    )
+    assert backend.numpy(backend.step(cache, [work(row, 1, positions=after)]).positions).tolist() == after.tolist()
     assert cache.length(row) == 5
 
 
@@ -117,9 +114,7 @@ def test_out_are_the_last_tokens_that_want_logits(backend, cache, news, logits, 
     assert backend.numpy(out).tolist() == want
 
 
-@pytest.mark.parametrize(
-    ("news", "form"), [([1], "decode"), ([1, 1, 1], "decode"), ([1, 2], "mixed"), ([3], "mixed")]
-)
+@pytest.mark.parametrize(("news", "form"), [([1], "decode"), ([1, 1, 1], "decode"), ([1, 2], "mixed"), ([3], "mixed")])
 def test_the_form_is_decode_when_each_row_has_one_token(backend, cache, news, form):
     assert backend.step(cache, [work(cache.open(64), new) for new in news]).form == form
 

@@ -44,9 +44,7 @@ def host(x: np.ndarray, dtype: str) -> HostTensor:
 
 
 def leaf(backend: Backend, w: np.ndarray, bias: np.ndarray | None = None, *, table: bool = False) -> Any:
-    return backend.leaf(
-        host(w, backend.dtype), None if bias is None else host(bias, backend.dtype), table=table
-    )
+    return backend.leaf(host(w, backend.dtype), None if bias is None else host(bias, backend.dtype), table=table)
 
 
 def assert_close(
@@ -193,9 +191,7 @@ def distribution(logits: np.ndarray, s: Sampling, seen: Sequence[int] = (), made
     return out
 
 
-def drawn(
-    logits: np.ndarray, s: Sampling, noise: float, seen: Sequence[int] = (), made: int = 0
-) -> tuple[int, float]:
+def drawn(logits: np.ndarray, s: Sampling, noise: float, seen: Sequence[int] = (), made: int = 0) -> tuple[int, float]:
     """The first candidate whose cumulative probability exceeds the noise, and how close the call was."""
     ids, p, near = candidates(logits, s, seen, made)
     if len(ids) == 1:
@@ -208,9 +204,7 @@ def drawn(
 class Rows:
     """A cache and, beside it, plain lists of what it should hold: every step is run on both."""
 
-    def __init__(
-        self, backend: Backend, layout: Layout, heads: int = 4, scale: float | None = None, seed: int = 0
-    ):
+    def __init__(self, backend: Backend, layout: Layout, heads: int = 4, scale: float | None = None, seed: int = 0):
         self.backend, self.layout, self.heads, self.scale = backend, layout, heads, scale
         self.rng = np.random.default_rng(seed)
         self.cache = backend.cache(layout)
@@ -235,10 +229,7 @@ class Rows:
     def inputs(self, *news: tuple[int, int]) -> list[dict[int, tuple[np.ndarray, ...]]]:
         """For each layer and row: new q [L, H, D], k and v [L, G, D]."""
         return [
-            {
-                row: tuple(self._normal(new, h, s.dim) for h in (self.heads, s.heads, s.heads))
-                for row, new in news
-            }
+            {row: tuple(self._normal(new, h, s.dim) for h in (self.heads, s.heads, s.heads)) for row, new in news}
             for s in self.layout
         ]
 

@@ -13,9 +13,7 @@ SHAPES = [(1, 16), (5, 16), (7, 100), (3, 4, 32), (2, 1024)]
 
 def story(dtype, shape, scale=1.0):
     rng = np.random.default_rng(3)
-    return normal(rng, *shape, dtype=dtype, scale=scale), oracle.rounded(
-        1 + rng.standard_normal(shape[-1]), dtype
-    )
+    return normal(rng, *shape, dtype=dtype, scale=scale), oracle.rounded(1 + rng.standard_normal(shape[-1]), dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -42,9 +40,7 @@ def test_a_row_of_zeros_stays_zero(backend):
     np.testing.assert_array_equal(backend.numpy(y), np.zeros((2, 16)))
 
 
-@pytest.mark.parametrize(
-    "mutant", ["eps outside", "sum for mean", "weight plus one", "mean removed", "no eps"]
-)
+@pytest.mark.parametrize("mutant", ["eps outside", "sum for mean", "weight plus one", "mean removed", "no eps"])
 def test_a_wrong_formula_is_outside_the_bound(dtype, mutant):
     eps = 0.25
     x, w = story(dtype, (5, 16))

@@ -197,17 +197,20 @@ def test_penalties_of_a_row_that_has_seen_nothing(backend, way):
     assert got == [drawn(x, s, uniform(3, 0, at, 0))[0] for x, at in zip(logits, (11, 12), strict=True)]
 
 
-def test_each_of_several_logits_of_a_work_has_its_own_history_and_noise(backend):
+@pytest.mark.parametrize(
+    "penalty", [{"repetition_penalty": 3.0, "repeat_last_n": 2}, {"frequency_penalty": 2.0}], ids=["last", "made"]
+)
+def test_each_of_several_logits_of_a_work_has_its_own_history_and_noise(backend, penalty):
     """Tokens scored at once: the history of a position is all before it, and its noise is its own."""
-    s = replace(WARM, repetition_penalty=1.5, repeat_last_n=2, presence_penalty=1.0)
-    tokens = np.array(SEEN[-4:], np.int32)
-    item = Work(0, tokens, logits=3, draw=s, seen=np.array(SEEN, np.int32), made=3)
-    logits = rows(backend.dtype, 3)
-    got = sample(backend, logits, [item], [4])
-    for i, back in enumerate((2, 1, 0)):
-        before = SEEN[: len(SEEN) - back]
-        want, margin = drawn(logits[i], s, uniform(3, 0, 8 - back, 0), before, max(3 - back, 0))
-        assert got[i] == want or margin < CLOSE
+    s, logits = replace(WARM, **penalty), rows(backend.dtype, 60)
+    seen, made = np.array(SEEN, np.int32), 3
+    works = [Work(i, seen[-4:], logits=3, draw=s, seen=seen, made=made) for i in range(20)]
+    got = sample(backend, logits, works, list(range(20)))
+    for i, token in enumerate(got):
+        start, back = i // 3, 2 - i % 3
+        noise = uniform(3, 0, start + 4 - back, 0)
+        want, margin = drawn(logits[i], s, noise, SEEN[: len(SEEN) - back], made - back)
+        assert token == want or margin < CLOSE
 
 
 @pytest.mark.parametrize(
@@ -247,6 +250,14 @@ def test_greedy_ties_give_the_lowest_id(backend):
     assert sample(backend, logits, [work(Sampling(), row=i) for i in range(4)], [0] * 4) == [1, 0, 0, 1]
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.49, 0.51, 1 - 2**-24])
+def test_zero_and_minus_zero_are_a_tie_in_order_of_id(backend, monkeypatch, noise):
+    monkeypatch.setattr(drawing, "uniform", lambda *_: noise)
+    logits = [[-1, -0.0, 0, -2, -5], [-1, 0, -2, -0.0, -5]]
+    works = [work(replace(WARM, top_k=2), row=i) for i in range(2)]
+    assert sample(backend, logits, works, [0, 0]) == ([1, 1] if noise < 0.5 else [2, 3])
+
+
 def test_greedy_ties_of_a_large_vocabulary_give_the_lowest_id(backend):
     logits = np.zeros((3, LARGE), np.float32)
     logits[1, [90_000, 130_000]] = 1
@@ -267,10 +278,7 @@ def test_a_work_without_a_sampling_is_greedy(backend):
 def test_temperature_zero_is_greedy_whatever_else_is_asked(backend):
     logits = rows(backend.dtype, 20)
     s = Sampling(temperature=0.0, top_k=5, top_p=0.9, min_p=0.01, seed=9)
-    assert (
-        sample(backend, logits, [work(s, row=i) for i in range(20)], list(range(20)))
-        == logits.argmax(-1).tolist()
-    )
+    assert sample(backend, logits, [work(s, row=i) for i in range(20)], list(range(20))) == logits.argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("how", [{"top_k": 1}, {"top_p": 0.0}, {"min_p": 1.0}, {"temperature": 1e-4}])
@@ -320,9 +328,7 @@ def test_noise_at_its_ends_never_draws_what_has_no_probability(backend, monkeypa
     monkeypatch.setattr(drawing, "uniform", lambda *_: noise)
     logits = np.array([[-np.inf, -np.inf, 0.3, -np.inf, 0.1, 0.2, -np.inf]])
     order = [2, 5, 4] if "top_k" in how or "top_p" in how else [2, 4, 5]
-    assert sample(backend, logits, [work(replace(WARM, **how))], [0]) == [
-        order[0] if noise == 0 else order[-1]
-    ]
+    assert sample(backend, logits, [work(replace(WARM, **how))], [0]) == [order[0] if noise == 0 else order[-1]]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 0.999, 1 - 2**-24])
