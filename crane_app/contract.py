@@ -66,7 +66,7 @@ class Cache(Protocol):
         """A new empty row with room for `reserve` positions; raises NotEnoughMemory before anything is taken."""
 
     def reserve(self, row: int, length: int) -> None:
-        """Make room for `length` positions, in blocks of BLOCK; what is cached stays. The only growth."""
+        """Make room for at least `length` positions, in whole blocks; what is cached stays. The only growth."""
 
     def room(self, row: int) -> int:
         """Positions the row can hold without growing."""
@@ -88,7 +88,8 @@ class Cache(Protocol):
 class Sampling:
     """How a row's tokens are drawn; complete, nothing left to a default elsewhere. temperature 0 is greedy.
 
-    Order: bias, penalties, temperature, top_k, top_p, min_p. The noise of a draw depends on
+    Order: bias, repetition penalty, presence and frequency, temperature, top_k (exactly k, ties to the lower id), top_p
+    (of the mass top_k left; a token stays while the mass before it is below), min_p (times the best). The noise of a draw depends on
     (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no token, -1 at all.
     """
 
@@ -186,11 +187,12 @@ class Ops(Protocol):
         """Angles positions[axis[j]] * inverse[j], j < D/2, in float32.
 
         `inverse` [D/2] is float64 on the host and carries every scaling (llama3, NTK). `axis` [D/2] says which of the
-        three position streams turns pair j (MRoPE); without it, or with one stream, there is just one.
+        three position streams turns pair j (MRoPE); without it the first does.
         """
 
     def rope(self, x: Array, rotary: Rotary, pairs: bool = False) -> Array:
-        """Turn x [N, H, D]: dims j and j + D/2, or 2j and 2j + 1 with `pairs`; dims past 2*len(inverse) pass through.
+        """Turn x [N, H, D] by its J = len(inverse) angles: dims j and j + J, or 2j and 2j + 1 with `pairs`; dims past 2J
+        pass through.
 
         Computed in float32. arXiv 2104.09864.
         """
@@ -203,10 +205,13 @@ class Ops(Protocol):
         """
 
     def remember(self, k: Array, v: Array, step: Step, layer: int) -> None:
-        """Fill the fixed memory of a `memory` slot with k, v [C, G, D]: each work's `memory` columns in turn."""
+        """Fill the fixed memory of a `memory` slot with k, v [C, G, D]: each work's `memory` columns in turn.
+
+        ValueError if no work of the step brings any.
+        """
 
     def recall(self, q: Array, step: Step, layer: int, *, scale: float | None = None) -> Array:
-        """Unmasked attention of q [N, H, D] over its row's memory (cross-attention); [N, H, D]."""
+        """Unmasked attention of q [N, H, D] over its row's memory (cross-attention), heads as in `attend`; [N, H, D]."""
 
     def experts(self, x: Array, scores: Array, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool) -> Array:
         """Mixture of experts: each token's k best by softmax(scores [N, X]) in float32, weighted and summed; [N, E].

@@ -27,7 +27,7 @@ class HostStep:
     carried: np.ndarray
     positions: np.ndarray
     out: np.ndarray
-    cuts: np.ndarray | None
+    cuts: list[int] | None
     form: Literal["mixed", "decode"]
 
 
@@ -50,7 +50,7 @@ def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None)
         carried=np.array([s.first for w, s in zip(work, spans, strict=True) if w.tokens is None], np.int32),
         positions=_positions(work, spans),
         out=np.concatenate([_outputs(w, s) for w, s in zip(work, spans, strict=True)]).astype(np.int32),
-        cuts=np.cumsum([0, *(w.memory for w in work)]) if any(w.memory for w in work) else None,
+        cuts=np.cumsum([0, *(w.memory for w in work)]).tolist() if any(w.memory for w in work) else None,
         form="decode" if all(s.new == 1 for s in spans) else "mixed",
     )
 

@@ -53,7 +53,8 @@ def test_rows_of_linear(backend, rng, inputs, outputs, bias):
     x = normal(rng, 300, inputs, dtype="float32")
     b = normal(rng, outputs, dtype="float32") if bias else None
     w = leaf(backend, normal(rng, outputs, inputs, dtype="float32", scale=inputs**-0.5), b)
-    assert differing(backend, x, lambda part: backend.ops.linear(backend.array(part), w)) == []
+    counts = COUNTS if backend.device.backend == "torch" or inputs < 1000 else COUNTS[::6]  # MLX is slow on a CPU
+    assert differing(backend, x, lambda part: backend.ops.linear(backend.array(part), w), counts) == []
 
 
 def test_rows_of_a_tied_head(backend, rng):

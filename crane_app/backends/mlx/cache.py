@@ -53,6 +53,16 @@ class Cache(Rows):
         slabs = sum(a.nbytes for slab in self.slabs.values() for a in (*slab.keys, *slab.values) if a is not None)
         return slabs + sum(k.nbytes + v.nbytes for k, v in self.memories.values())
 
+    def truncate(self, row: int, length: int) -> None:
+        """See contract.Cache; what is cut is cleared, for the reason that Slab gives."""
+        held = self.length(row)
+        super().truncate(row, length)
+        if length < held:
+            slab, slot = self.homes[row]
+            for array in (*slab.keys, *slab.values):
+                if array is not None:
+                    array[slot, :, length:held] = 0
+
     def memorise(self, row: int, layer: int, keys: mx.array, values: mx.array) -> None:
         """Fill a memory slot with keys and values [1, G, C, D]."""
         self.memories[row, layer] = keys, values

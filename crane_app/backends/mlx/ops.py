@@ -63,7 +63,8 @@ class Ops:
     def _period(self, inverse: np.ndarray) -> mx.array:
         """1 / inverse on the device, made once for each table."""
         if id(inverse) not in self._periods:
-            self._periods[id(inverse)] = inverse, mx.array((1 / inverse).astype(np.float32))
+            with np.errstate(divide="ignore"):  # a pair that is never turned has an endless period
+                self._periods[id(inverse)] = inverse, mx.array((1 / inverse).astype(np.float32))
         return self._periods[id(inverse)][1]
 
     def rope(self, x, rotary, pairs: bool = False):
@@ -91,7 +92,9 @@ class Ops:
         return y if step.order is None else y[step.order]
 
     def remember(self, k, v, step, layer: int):
-        for span, start, end in zip(step.spans, step.cuts[:-1].tolist(), step.cuts[1:].tolist(), strict=True):
+        if not step.memories:
+            raise ValueError("no work of this step brings columns to remember")
+        for span, start, end in step.memories:
             if end > start:
                 keys, values = (t[start:end].swapaxes(0, 1)[None] for t in (k, v))
                 step.cache.memorise(span.row, layer, keys, values)

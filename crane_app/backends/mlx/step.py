@@ -63,8 +63,9 @@ class Step:
 
     def __init__(self, cache: Cache, host: HostStep):
         self.cache = cache
-        self.spans, self.form, self.cuts = host.spans, host.form, host.cuts
+        self.spans, self.form = host.spans, host.form
         self.positions = mx.array(host.positions)
+        self.memories = () if host.cuts is None else tuple(zip(host.spans, host.cuts[:-1], host.cuts[1:], strict=True))
         self.out = mx.array(host.out)
         self.whole_out = len(host.out) == len(host.tokens)
         groups: dict[int, list[Span]] = {}

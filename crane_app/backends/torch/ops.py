@@ -93,7 +93,9 @@ class Ops:
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def remember(self, k, v, step, layer: int):
-        for span, start, end in zip(step.spans, step.cuts[:-1], step.cuts[1:], strict=True):
+        if not step.memories:
+            raise ValueError("no work of this step brings columns to remember")
+        for span, start, end in step.memories:
             if end > start:
                 step.cache.memorise(span.row, layer, k[start:end].transpose(0, 1), v[start:end].transpose(0, 1))
 

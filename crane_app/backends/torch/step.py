@@ -9,12 +9,13 @@ from crane_app.backends.torch.cache import Cache
 
 
 class Step:
-    """See contract.Step; `cache` and `cuts` are for the ops."""
+    """See contract.Step; `cache` and `memories` (span, first column, end) are for the ops."""
 
     def __init__(self, cache: Cache, host: HostStep):
         self.cache = cache
-        self.spans, self.form, self.cuts = host.spans, host.form, host.cuts
+        self.spans, self.form = host.spans, host.form
         self.positions = torch.from_numpy(host.positions).to(cache.device)
+        self.memories = () if host.cuts is None else tuple(zip(host.spans, host.cuts[:-1], host.cuts[1:], strict=True))
         self.out = torch.from_numpy(host.out).to(cache.device)
         self._masks: dict[tuple[int, int, int], torch.Tensor] = {}
 
