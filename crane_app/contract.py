@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
 Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's
+Use = Literal["product", "table", "tied"]  # of a matrix: multiplied by; gathered from; both, as a tied head
 DType = Literal["float32", "float16", "bfloat16"]
 BLOCK = 256  # rows grow in blocks of this many positions, and prompts are cut on this grid
 
@@ -311,11 +313,8 @@ class Backend(Protocol):
     def numpy(self, x: Array) -> np.ndarray:
         """A device array on the host: floats as float32, integers as int32. Waits."""
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> Leaf:
-        """A parameter in the backend's dtype. May keep the host's buffer as its own.
-
-        A `table` [V, E] is gathered from, and a tied head multiplies by it; other matrices are products.
-        """
+    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> Leaf:
+        """A parameter in the backend's dtype. May keep the host's buffer as its own; vectors and stacks have no use."""
 
     def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[Leaf, ...]:
         """The parameters of several products of one input, held so that `Ops.linears` can run them as one."""
@@ -328,6 +327,12 @@ class Backend(Protocol):
 
     def runner(self, model: Model) -> Runner:
         """A model with a cache of its own, ready to be launched."""
+
+    def adapt(self, folder: Path) -> tuple[Runner, Any]:
+        """A model that Crane does not define, run by the backend's own library of models; `backends.adapted.Facts`.
+
+        Its runner is not batched. Raises Unsupported and BadCheckpoint.
+        """
 
     def used(self) -> int:
         """Bytes the library holds on the device."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from crane_app.backends import choose
 from crane_app.contract import Backend, DType, HostTensor, Runner
-from crane_app.errors import BadCheckpoint, ModelNotFound
+from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
 from crane_app.media.files.safetensors import Checkpoint
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
@@ -63,7 +63,10 @@ def loading(
     if not folder.is_dir():
         raise ModelNotFound(f"There is no model folder at {folder}. Name a folder with config.json and *.safetensors.")
     raw = _config(folder / "config.json")
-    module = registry.find(raw)
+    try:
+        module = registry.find(raw)
+    except Unsupported as unknown:
+        return (yield from _adapted(folder, raw, choose(backend, device, dtype), unknown))
     config = module.read(raw)
     parameters = module.parameters(config)
     with Checkpoint.open(folder) as checkpoint:
@@ -84,6 +87,30 @@ def loading(
     held = 4 if chosen.dtype == "float32" else 2
     nbytes = held * sum(math.prod(checkpoint.shapes[tensor]) for tensor in used)
     return Loaded(folder, runner, chosen, name, config.vocabulary, config.context, eos, generation, nbytes, notes)
+
+
+def _adapted(
+    folder: Path, raw: dict[str, Any], backend: Backend, unknown: Unsupported
+) -> Generator[tuple[int, int], None, Loaded]:
+    """An architecture that Crane does not define, through the backend's adapter: in one piece, one row a step."""
+    yield 0, sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    try:
+        runner, facts = backend.adapt(folder)
+    except Unsupported as error:
+        raise Unsupported(f"{unknown} {error}") from error
+    generation = optional(folder / "generation_config.json")
+    return Loaded(
+        folder=folder,
+        runner=runner,
+        backend=backend,
+        architecture=facts.architecture,
+        vocabulary=facts.vocabulary,
+        context=facts.context,
+        eos=_eos(folder, generation, raw),
+        generation=generation,
+        nbytes=facts.nbytes,
+        notes=(*_notes(raw, []), *facts.notes),
+    )
 
 
 def check(checkpoint: Checkpoint, parameters: list[Parameter]) -> set[str]:
@@ -124,7 +151,7 @@ def _leaves(checkpoint: Checkpoint, parameter: Parameter, backend: Backend) -> I
             yield path, backend.leaf(host)
     else:
         weight, bias = _pair(checkpoint, parameter.leaf)
-        yield parameter.leaf.path, backend.leaf(weight, bias, table=True)
+        yield parameter.leaf.path, backend.leaf(weight, bias, "tied" if parameter.tied else "table")
 
 
 def _pair(checkpoint: Checkpoint, leaf: Tensors) -> tuple[HostTensor, HostTensor | None]:
@@ -176,7 +203,7 @@ def _eos(folder: Path, generation: dict[str, Any], raw: dict[str, Any]) -> tuple
     """All ids that end a text: generation_config.json's, which may be a list, else config.json's."""
     found = generation.get("eos_token_id")
     if found is None:
-        found = raw.get("eos_token_id")
+        found = raw.get("eos_token_id", dict(raw.get("text_config") or {}).get("eos_token_id"))
     ids = found if isinstance(found, list) else [] if found is None else [found]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
         raise BadCheckpoint(f'{folder}: "eos_token_id" must be a number or a list of numbers, not {found!r:.60}')

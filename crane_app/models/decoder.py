@@ -69,7 +69,7 @@ def build(ops, weights: Tree, config: DecoderConfig) -> Decoder:
 
 def parameters(c: DecoderConfig) -> list[Parameter]:
     """What the checkpoint holds, in the order it is loaded."""
-    found: list[Parameter] = [Table(Tensors("model.embed_tokens", (c.vocabulary, c.hidden)))]
+    found: list[Parameter] = [Table(Tensors("model.embed_tokens", (c.vocabulary, c.hidden)), c.tied)]
     for i in range(c.layers):
         found += _layer(c, f"model.layers.{i}", bool(c.expert_layers) and c.expert_layers[i])
     found.append(Table(Tensors("model.norm", (c.hidden,))))

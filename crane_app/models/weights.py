@@ -35,9 +35,10 @@ class Products:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that are gathered, or a vector that scales."""
+    """Rows that are gathered, or a vector that scales. tied: it is the head too."""
 
     leaf: Tensors
+    tied: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_rows_of_linear(backend, rng, inputs, outputs, bias):
 def test_rows_of_a_tied_head(backend, rng):
     x, w = (
         normal(rng, 300, 64, dtype="float32"),
-        leaf(backend, normal(rng, 500, 64, dtype="float32"), table=True),
+        leaf(backend, normal(rng, 500, 64, dtype="float32"), use="tied"),
     )
     assert differing(backend, x, lambda part: backend.ops.linear(backend.array(part), w)) == []
 

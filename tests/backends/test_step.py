@@ -39,7 +39,7 @@ class Bigram:
             normal(rng, VOCABULARY, 4, dtype=backend.dtype),
             normal(rng, VOCABULARY, 4, dtype=backend.dtype),
         )
-        self.table, self.head = leaf(backend, self.host[0], table=True), leaf(backend, self.host[1])
+        self.table, self.head = leaf(backend, self.host[0], use="tied"), leaf(backend, self.host[1])
 
     def forward(self, inputs, step, draw):
         x = self.ops.embed(inputs.tokens, self.table)

@@ -11,6 +11,7 @@ from crane_app.models import registry
 from crane_app.models.weights import Experts, Products, Table, names
 from tests.models.scramble import published, published_names
 
+
 def wanted(name):
     """What Crane derives from the config, and what the checkpoint is recorded to hold."""
     raw, recorded = published(name)

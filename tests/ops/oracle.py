@@ -43,8 +43,8 @@ def host(x: np.ndarray, dtype: str) -> HostTensor:
     return HostTensor(np.ascontiguousarray(x, dtype), dtype)
 
 
-def leaf(backend: Backend, w: np.ndarray, bias: np.ndarray | None = None, *, table: bool = False) -> Any:
-    return backend.leaf(host(w, backend.dtype), None if bias is None else host(bias, backend.dtype), table=table)
+def leaf(backend: Backend, w: np.ndarray, bias: np.ndarray | None = None, *, use: str = "product") -> Any:
+    return backend.leaf(host(w, backend.dtype), None if bias is None else host(bias, backend.dtype), use=use)
 
 
 def assert_close(

@@ -53,7 +53,7 @@ def test_arrays_keep_their_shape_when_empty_or_strided(backend, rng):
 @pytest.mark.parametrize("source", ["float32", "float16", "bfloat16"])
 def test_a_leaf_is_rounded_from_the_checkpoints_dtype(backend, rng, source):
     w = normal(rng, 11, 6, dtype=source)
-    got = backend.ops.embed(integers(backend, range(11)), backend.leaf(host(w, source), table=True))
+    got = backend.ops.embed(integers(backend, range(11)), backend.leaf(host(w, source), use="tied"))
     np.testing.assert_array_equal(backend.numpy(got), rounded(w, backend.dtype))
 
 
@@ -64,7 +64,7 @@ def test_a_leaf_says_its_logical_shape(backend, rng, shape):
 
 def test_embed_gives_rows_of_the_table(backend, rng):
     table = normal(rng, 11, 6, dtype=backend.dtype)
-    y = backend.ops.embed(integers(backend, ROWS), leaf(backend, table, table=True))
+    y = backend.ops.embed(integers(backend, ROWS), leaf(backend, table, use="tied"))
     assert y.dtype == backend.array(np.zeros(1, np.float32)).dtype
     np.testing.assert_array_equal(backend.numpy(y), table[ROWS])
 
@@ -94,6 +94,6 @@ def test_put_replaces_rows_in_a_copy(backend, rng):
 def test_put_leaves_a_tables_rows_alone(backend, rng):
     """Images replace what `embed` gave; the table must not feel it."""
     table, values = normal(rng, 5, 6, dtype=backend.dtype), normal(rng, 5, 6, dtype=backend.dtype)
-    w, every = leaf(backend, table, table=True), integers(backend, range(5))
+    w, every = leaf(backend, table, use="tied"), integers(backend, range(5))
     backend.numpy(backend.ops.put(backend.ops.embed(every, w), every, backend.array(values)))
     np.testing.assert_array_equal(backend.numpy(backend.ops.embed(every, w)), table)

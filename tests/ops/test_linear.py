@@ -42,7 +42,7 @@ def test_linear_of_no_rows_is_empty(backend, rng):
 def test_one_leaf_is_table_and_head(backend, rng, bias):
     """Tied embeddings: the bias, where there is one, belongs to the head."""
     w, b = weight(rng, 11, 16, backend.dtype), normal(rng, 11, dtype=backend.dtype) if bias else None
-    tied = leaf(backend, w, b, table=True)
+    tied = leaf(backend, w, b, use="tied")
     x = backend.ops.embed(backend.array(np.array([3, 8], np.int32)), tied)
     np.testing.assert_array_equal(backend.numpy(x), w[[3, 8]])
     assert_close(backend.numpy(backend.ops.linear(x, tied)), oracle.linear(w[[3, 8]], w, b), backend.dtype)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
 from crane_app.backends import memory
+from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.mlx import leaf as leaves
 from crane_app.backends.mlx import sampling
 from crane_app.backends.mlx.cache import Cache
@@ -20,7 +22,7 @@ from crane_app.backends.mlx.ops import Ops
 from crane_app.backends.mlx.step import Step
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
-from crane_app.contract import Device, DType, HostTensor, Model, Work
+from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
 
 
@@ -62,8 +64,8 @@ class Backend:
         floating = mx.issubdtype(x.dtype, mx.floating)
         return np.array(x.astype(mx.float32 if floating else mx.int32))
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> leaves.Leaf:
-        if table or len(weight.shape) != 2:
+    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+        if use != "product" or len(weight.shape) != 2:
             return leaves.table(*(None if x is None else leaves.array(x, self._dtype) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
@@ -89,6 +91,11 @@ class Backend:
 
     def runner(self, model: Model) -> Runner:
         return Runner(self, model)
+
+    def adapt(self, folder: Path) -> tuple[AdapterRunner, Facts]:
+        from crane_app.backends.mlx import adapter
+
+        return adapter.adapt(folder, self)
 
     def used(self) -> int:
         return mx.get_active_memory()

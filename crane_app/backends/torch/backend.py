@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from crane_app.backends import memory
+from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
 from crane_app.backends.torch import leaf as leaves
@@ -16,7 +18,7 @@ from crane_app.backends.torch import sampling
 from crane_app.backends.torch.cache import Cache
 from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import Step
-from crane_app.contract import Device, DType, HostTensor, Model, Work
+from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
 
 
@@ -58,8 +60,10 @@ class Backend:
     def numpy(self, x: torch.Tensor) -> np.ndarray:
         return x.to(torch.float32 if x.is_floating_point() else torch.int32).cpu().numpy()
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, *, table: bool = False) -> leaves.Leaf:
-        if table or len(weight.shape) != 2:
+    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+        if use == "tied" and self.packs and bias is None:
+            return leaves.tied(self._tensor(weight))
+        if use != "product" or len(weight.shape) != 2:
             return leaves.table(*(None if x is None else self._tensor(x) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
@@ -85,6 +89,11 @@ class Backend:
 
     def runner(self, model: Model) -> Runner:
         return Runner(self, model)
+
+    def adapt(self, folder: Path) -> tuple[AdapterRunner, Facts]:
+        from crane_app.backends.torch import adapter
+
+        return adapter.adapt(folder, self)
 
     def used(self) -> int:
         return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else 0

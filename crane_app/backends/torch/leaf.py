@@ -15,10 +15,14 @@ TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.b
 
 @dataclass(frozen=True)
 class Product:
-    """Weight [O, I] of one or several linear products; `packed` is oneDNN's own order, then `weight` is None."""
+    """Weight [O, I] of one or several linear products.
+
+    packed: the weight in oneDNN's own order, then `weight` is None; in more than one block of BLOCK_ROWS rows where
+    single rows are asked for too.
+    """
 
     weight: torch.Tensor | None
-    packed: torch.Tensor | None
+    packed: tuple[torch.Tensor, ...]
     bias: torch.Tensor | None
     sizes: tuple[int, ...]
 
@@ -50,10 +54,29 @@ def tensor(host: HostTensor, dtype: torch.dtype, device: torch.device) -> torch.
     return plain.to(device=device, dtype=dtype)
 
 
+BLOCK_ROWS = 8192  # a tied table is packed in blocks, so that a token's row costs the unpacking of one block
+
+
 def table(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Leaf:
     """A leaf that is gathered from, normalises, or holds experts; a tied head multiplies by it as it is."""
-    product = Product(weight, None, bias, (weight.shape[0],)) if weight.ndim == 2 else None
+    product = Product(weight, (), bias, (weight.shape[0],)) if weight.ndim == 2 else None
     return Leaf(tuple(weight.shape), weight, product)
+
+
+def tied(weight: torch.Tensor) -> Leaf:
+    """A packed table that is the head too: one copy serves both."""
+    blocks = tuple(pack(block.contiguous()) for block in weight.split(BLOCK_ROWS))
+    return Leaf(tuple(weight.shape), None, Product(None, blocks, None, (weight.shape[0],)))
+
+
+def rows(packed: tuple[torch.Tensor, ...], index: torch.Tensor) -> torch.Tensor:
+    """Rows `index` [N] of a table packed in blocks."""
+    homes = index // BLOCK_ROWS
+    found = torch.empty(len(index), packed[0].shape[1], dtype=packed[0].dtype)
+    for home in homes.unique().tolist():
+        here = homes == home
+        found[here] = packed[home].to_dense()[index[here] - home * BLOCK_ROWS]
+    return found
 
 
 def merged(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None], packs: bool) -> tuple[Leaf, ...]:
@@ -63,7 +86,7 @@ def merged(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None
     bias = None
     if any(b is not None for b in biases):
         bias = torch.cat([torch.zeros(n).to(weight) if b is None else b for n, b in zip(sizes, biases, strict=True)])
-    product = Product(None, pack(weight), bias, sizes) if packs else Product(weight, None, bias, sizes)
+    product = Product(None, (pack(weight),), bias, sizes) if packs else Product(weight, (), bias, sizes)
     shapes = [(n, weight.shape[1]) for n in sizes]
     if len(shapes) == 1:
         return (Leaf(shapes[0], product=product),)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from crane_app.backends.torch import sampling
-from crane_app.backends.torch.leaf import Leaf, Product
+from crane_app.backends.torch.leaf import Leaf, Product, rows
 
 FEW = 64  # choices up to which a GPU copies experts rather than waits to learn which they are
 
@@ -25,7 +25,7 @@ class Ops:
         self._angles: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
 
     def embed(self, tokens, w: Leaf):
-        return F.embedding(tokens, w.weight)
+        return rows(w.product.packed, tokens) if w.weight is None else F.embedding(tokens, w.weight)
 
     def linear(self, x, w: Leaf):
         if w.product is not None:
@@ -81,7 +81,7 @@ class Ops:
 
     def attend(self, q, k, v, step, layer: int, *, scale: float | None = None):
         window = step.cache.layout[layer].window
-        rows = []
+        parts = []
         for span in step.spans:
             row, cut, end = step.cache.rows[span.row], slice(span.first, span.first + span.new), span.start + span.new
             keys, values = row.keys[layer], row.values[layer]
@@ -89,8 +89,8 @@ class Ops:
             values[:, span.start : end] = v[cut].transpose(0, 1)
             first = max(0, span.start + 1 - window) if window else 0
             mask = step.mask(span.start - first, span.new, window) if span.new > 1 else None
-            rows.append(_attention(q[cut], keys[:, first:end], values[:, first:end], mask, scale))
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+            parts.append(_attention(q[cut], keys[:, first:end], values[:, first:end], mask, scale))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def remember(self, k, v, step, layer: int):
         if not step.memories:
@@ -100,14 +100,14 @@ class Ops:
                 step.cache.memorise(span.row, layer, k[start:end].transpose(0, 1), v[start:end].transpose(0, 1))
 
     def recall(self, q, step, layer: int, *, scale: float | None = None):
-        rows = []
+        parts = []
         for span in step.spans:
             row = step.cache.rows[span.row]
             if row.keys[layer] is None:
                 raise ValueError(f"row {span.row} has nothing in the memory of layer {layer}")
             part = q[span.first : span.first + span.new]
-            rows.append(_attention(part, row.keys[layer], row.values[layer], None, scale))
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+            parts.append(_attention(part, row.keys[layer], row.values[layer], None, scale))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def experts(self, x, scores, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool):
         share, chosen = torch.softmax(scores.float(), -1).topk(k, -1)
@@ -133,21 +133,21 @@ class Ops:
 
 
 def _product(x: torch.Tensor, product: Product) -> torch.Tensor:
-    if product.packed is None:
+    if not product.packed:
         return _plain(x, product.weight, product.bias)
-    rows = x.shape[0]
-    if rows == 1 and x.dtype == torch.float32:
-        x = x.expand(2, -1)
-    y = torch.ops.mkldnn._linear_pointwise(x.contiguous(), product.packed, product.bias, "none", [], "")
-    return y[:rows]
+    count = x.shape[0]
+    x = x.expand(2, -1).contiguous() if count == 1 and x.dtype == torch.float32 else x.contiguous()
+    linear = torch.ops.mkldnn._linear_pointwise
+    parts = [linear(x, packed, product.bias, "none", [], "") for packed in product.packed]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, -1))[:count]
 
 
 def _plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """F.linear whose rows do not depend on how many they are: float32 on CPU sums in one order for multiples of 4."""
-    rows = x.shape[0]
-    if x.dtype == torch.float32 and x.device.type == "cpu" and rows % 4:
-        x = F.pad(x, (0, 0, 0, -rows % 4))
-    return F.linear(x, weight, bias)[:rows]
+    count = x.shape[0]
+    if x.dtype == torch.float32 and x.device.type == "cpu" and count % 4:
+        x = F.pad(x, (0, 0, 0, -count % 4))
+    return F.linear(x, weight, bias)[:count]
 
 
 def _attention(q, keys, values, mask, scale) -> torch.Tensor:
