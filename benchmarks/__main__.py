@@ -15,6 +15,11 @@ def scripts() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob("*.py")) if not path.stem.startswith("_")}
 
 
+def peers() -> dict[str, Path]:
+    """What `crane bench --vs` can measure beside Crane."""
+    return {path.stem: path for path in sorted((FOLDER / "peers").glob("*.py"))}
+
+
 def sentence(path: Path) -> str:
     """The first line of a script's docstring."""
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
@@ -26,9 +31,10 @@ def main(arguments: list[str]) -> int:
     if not known:
         print("There are no benchmarks yet.")
     elif not arguments:
-        width = max(map(len, known))
-        print("\n".join(f"{name:{width}}  {sentence(path)}" for name, path in known.items()))
+        _list(known)
         print("\nRun one with `make bench ARGS=NAME`, all with `make bench ARGS=all`.")
+        print("\n`crane bench --vs PEER` measures any model, paired with:\n")
+        _list(peers())
     elif arguments == ["all"]:
         return max(run(name, []) for name in known)
     elif arguments[0] in known:
@@ -37,6 +43,11 @@ def main(arguments: list[str]) -> int:
         print(f"There is no benchmark '{arguments[0]}'. There are: {', '.join(known)}.", file=sys.stderr)
         return 2
     return 0
+
+
+def _list(found: dict[str, Path]) -> None:
+    width = max(map(len, found))
+    print("\n".join(f"{name:{width}}  {sentence(path)}" for name, path in found.items()))
 
 
 def run(name: str, flags: list[str]) -> int:

@@ -20,9 +20,9 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from benchmarks._checkpoints import CONFIGS, make
 from crane_app.contract import Work
 from crane_app.engine.loading import load
+from crane_app.engine.random_checkpoint import CONFIGS, make
 
 SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 PROMPT = 20

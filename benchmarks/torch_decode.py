@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks._checkpoints import CONFIGS, make
 from crane_app.contract import Work
 from crane_app.engine.loading import Loaded, load
+from crane_app.engine.random_checkpoint import CONFIGS, make
 
 STEPS = 16
 

@@ -7,7 +7,7 @@ S cached positions, C columns of a memory. All index arrays and tokens are int32
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -316,8 +316,11 @@ class Backend(Protocol):
     def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> Leaf:
         """A parameter in the backend's dtype. May keep the host's buffer as its own; vectors and stacks have no use."""
 
-    def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[Leaf, ...]:
-        """The parameters of several products of one input, held so that `Ops.linears` can run them as one."""
+    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[Leaf, ...]:
+        """The parameters of several products of one input, held so that `Ops.linears` can run them as one.
+
+        Takes the parts one by one and keeps none, so that at most twice their size is held.
+        """
 
     def cache(self, layout: Layout) -> Cache:
         """An empty cache."""

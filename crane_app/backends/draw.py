@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from crane_app.contract import Sampling, Work
 
 GREEDY = Sampling()
+NOTHING = np.zeros(0, np.int32)
+AHEAD = 64  # positions whose noise is made at once; it costs what one position's does
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,7 @@ class Draw:
         return len(self.groups) == 1
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """One position to draw: its sampling, the tokens before it, how many of them were made, and its own number."""
 
     sampling: Sampling
@@ -78,8 +80,14 @@ class _Place:
 
 def uniform(seed: int, choice: int, position: int, head: int = 0) -> float:
     """Noise in [0, 1) on a 24-bit grid, exact in float32, from Philox keyed by (seed, choice) at (position, head)."""
-    bits = np.random.Philox(key=[seed % 2**64, choice], counter=[position, head, 0, 0]).random_raw()
-    return float(int(bits) >> 40) / 2**24
+    return _noise(seed % 2**64, choice, position // AHEAD, head)[position % AHEAD]
+
+
+@lru_cache(maxsize=1024)
+def _noise(seed: int, choice: int, block: int, head: int) -> tuple[float, ...]:
+    """Of AHEAD positions. Philox counts in blocks of four words; a position has the first word of the one after it."""
+    philox = np.random.Philox(key=[seed, choice], counter=[block * AHEAD, head, 0, 0])
+    return tuple(((philox.random_raw(4 * AHEAD)[::4] >> 40) / 2**24).tolist())
 
 
 def plan_draw(work: Sequence[Work], starts: Sequence[int]) -> Draw:
@@ -96,13 +104,16 @@ def plan_draw(work: Sequence[Work], starts: Sequence[int]) -> Draw:
 
 
 def _places(item: Work, start: int) -> list[_Place]:
+    draw, carried = item.draw or GREEDY, item.tokens is None
     new = 1 if item.tokens is None else len(item.tokens)
-    seen = np.zeros(0, np.int32) if item.seen is None else item.seen
+    seen = NOTHING if item.seen is None else item.seen
+    if item.logits == 1:
+        return [_Place(draw, seen, item.made, start + new, carried)]
     places = []
     for back in range(item.logits - 1, -1, -1):
         known = seen[: max(len(seen) - back, 0)]
         made = max(item.made - back, 0)
-        places.append(_Place(item.draw or GREEDY, known, made, start + new - back, item.tokens is None))
+        places.append(_Place(draw, known, made, start + new - back, carried))
     return places
 
 
@@ -128,21 +139,12 @@ def _way(s: Sampling) -> tuple[str, int]:
 
 
 def _group(way: Any, keep: int, index: list[int], places: list[_Place]) -> Group:
-    def column(values: list[float], dtype: Any = np.float32) -> np.ndarray:
-        return np.array(values, dtype)
-
     s = [p.sampling for p in places]
     noise = [0.0 if way == "greedy" else uniform(p.sampling.seed, p.sampling.choice, p.position) for p in places]
-    return Group(
-        way=way,
-        keep=keep,
-        index=np.array(index, np.int32),
-        temperature=column([x.temperature for x in s]),
-        top_k=column([x.top_k if x.top_k > 0 else 2**31 - 1 for x in s], np.int32),
-        top_p=column([x.top_p for x in s]),
-        min_p=column([x.min_p for x in s]),
-        noise=column(noise),
-    )
+    columns = [[x.temperature for x in s], [x.top_p for x in s], [x.min_p for x in s], noise]
+    temperature, top_p, min_p, noises = np.array(columns, np.float32)
+    top_k = np.array([x.top_k if x.top_k > 0 else 2**31 - 1 for x in s], np.int32)
+    return Group(way, keep, np.array(index, np.int32), temperature, top_k, top_p, min_p, noises)
 
 
 def _penalties(places: Sequence[_Place]) -> Penalties | None:
@@ -150,13 +152,16 @@ def _penalties(places: Sequence[_Place]) -> Penalties | None:
     if not index:
         return None
     chosen = [places[i] for i in index]
+    s = [p.sampling for p in chosen]
+    columns = [[_repetition(x) for x in s], [x.presence_penalty for x in s], [x.frequency_penalty for x in s]]
+    repetition, presence, frequency = np.array(columns, np.float32)
     return Penalties(
         index=np.array(index, np.int32),
         repeated=_table([_reach(p) for p in chosen]),
-        made=_table([p.seen[len(p.seen) - min(p.made, len(p.seen)) :] for p in chosen]),
-        repetition=np.array([_repetition(p.sampling) for p in chosen], np.float32),
-        presence=np.array([p.sampling.presence_penalty for p in chosen], np.float32),
-        frequency=np.array([p.sampling.frequency_penalty for p in chosen], np.float32),
+        made=_table([_made(p) for p in chosen]),
+        repetition=repetition,
+        presence=presence,
+        frequency=frequency,
         carried=np.array([p.carried for p in chosen], np.int32),
     )
 
@@ -164,9 +169,18 @@ def _penalties(places: Sequence[_Place]) -> Penalties | None:
 def _reach(place: _Place) -> np.ndarray:
     """The tokens the repetition penalty looks at; a carried token takes one place of its window."""
     last = place.sampling.repeat_last_n
+    if place.sampling.repetition_penalty == 1.0:
+        return NOTHING
     if last < 0:
         return place.seen
     return place.seen[max(len(place.seen) - max(last - place.carried, 0), 0) :]
+
+
+def _made(place: _Place) -> np.ndarray:
+    """The tokens the other two look at; none where they are 0."""
+    if place.sampling.presence_penalty == 0.0 == place.sampling.frequency_penalty:
+        return NOTHING
+    return place.seen[max(len(place.seen) - place.made, 0) :]
 
 
 def _repetition(s: Sampling) -> float:
@@ -175,7 +189,7 @@ def _repetition(s: Sampling) -> float:
 
 def _table(rows: list[np.ndarray]) -> np.ndarray:
     """int32 [m, W], -1 where a row is shorter; W a power of two so that few shapes occur."""
-    width = 1 << max(max(len(r) for r in rows) - 1, 0).bit_length()
+    width = 1 << max(max(map(len, rows)) - 1, 0).bit_length()
     table = np.full((len(rows), width), -1, np.int32)
     for i, row in enumerate(rows):
         table[i, : len(row)] = row

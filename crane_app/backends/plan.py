@@ -37,13 +37,16 @@ def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None)
         raise ValueError("a step needs at least one work")
     if len({item.row for item in work}) != len(work):
         raise ValueError("a row may take part in a step once")
-    spans, first = [], 0
+    spans, first, plain = [], 0, True
     for item in work:
         new = 1 if item.tokens is None else len(item.tokens)
         start = cache.length(item.row)
         _check(item, start, new, cache.room(item.row), vocabulary)
         spans.append(Span(item.row, start, new, first))
         first += new
+        plain = plain and new == item.logits == 1 and item.positions is None and not item.memory
+    if plain:
+        return _decoding(work, spans)
     return HostStep(
         spans=tuple(spans),
         tokens=np.concatenate([[0] if w.tokens is None else w.tokens for w in work]).astype(np.int32),
@@ -52,6 +55,19 @@ def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None)
         out=np.concatenate([_outputs(w, s) for w, s in zip(work, spans, strict=True)]).astype(np.int32),
         cuts=np.cumsum([0, *(w.memory for w in work)]).tolist() if any(w.memory for w in work) else None,
         form="decode" if all(s.new == 1 for s in spans) else "mixed",
+    )
+
+
+def _decoding(work: Sequence[Work], spans: list[Span]) -> HostStep:
+    """One token of every row: what most steps are, in few arrays."""
+    return HostStep(
+        spans=tuple(spans),
+        tokens=np.array([0 if w.tokens is None else w.tokens[0] for w in work], np.int32),
+        carried=np.array([i for i, w in enumerate(work) if w.tokens is None], np.int32),
+        positions=np.array([s.start for s in spans], np.int32),
+        out=np.arange(len(work), dtype=np.int32),
+        cuts=None,
+        form="decode",
     )
 
 
@@ -64,7 +80,11 @@ def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) 
         raise ValueError(f"row {item.row} asks for logits of {item.logits} of its {new} tokens")
     if item.positions is not None and item.positions.shape != (3, new):
         raise ValueError(f"row {item.row} needs positions [3, {new}], not {list(item.positions.shape)}")
-    if item.tokens is not None and vocabulary is not None:
+    if vocabulary is None:
+        return
+    if item.draw is not None and any(not 0 <= i < vocabulary for i in item.draw.logit_bias):
+        raise ValueError(f"row {item.row}: its logit bias names a token outside the vocabulary of {vocabulary}")
+    if item.tokens is not None:
         low, high = int(np.min(item.tokens)), int(np.max(item.tokens))
         if low < 0 or high >= vocabulary:
             wrong = low if low < 0 else high

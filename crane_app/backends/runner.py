@@ -43,7 +43,7 @@ class Runner:
         return Pending(backend, tuple(work), outputs.tokens, outputs.logits if keep_logits else None, ranked)
 
     def _rank(self, work: Sequence[Work], logits: Array, tokens: Array) -> tuple[Array, Array, Array] | None:
-        most = max(item.top for item in work)
+        most = max((item.top for item in work if item.logits), default=0)
         return self.backend.rank(logits, tokens, most) if most else None
 
 

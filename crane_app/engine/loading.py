@@ -144,7 +144,7 @@ def _wanted(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[tuple[str,
 def _leaves(checkpoint: Checkpoint, parameter: Parameter, backend: Backend) -> Iterator[tuple[str, Any]]:
     """Paths and leaves of one parameter, read and handed over."""
     if isinstance(parameter, Products):
-        parts = [_pair(checkpoint, leaf) for leaf in parameter.leaves]
+        parts = (_pair(checkpoint, leaf) for leaf in parameter.leaves)
         yield from zip((leaf.path for leaf in parameter.leaves), backend.leaves(parts), strict=True)
     elif isinstance(parameter, Experts):
         for path, host in _stacks(checkpoint, parameter):
@@ -184,10 +184,12 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_CONFIG:
             raise BadCheckpoint(f"{path.name}: {path.stat().st_size} bytes is not the size of a config file")
-        raw = json.loads(path.read_text("utf-8"))
+        raw = json.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ModelNotFound(f"There is no {path.name} in {path.parent}. Is it the folder of a model?") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise BadCheckpoint(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
         raise BadCheckpoint(f"{path}: not valid JSON ({error})") from None
     if not isinstance(raw, dict):
         raise BadCheckpoint(f"{path}: must hold a JSON object")

@@ -34,6 +34,11 @@ FAMILIES = {
 }
 
 
+# Defaults of transformers' MistralConfig.sliding_window and Qwen2Config.max_window_layers.
+MISTRAL_WINDOW = 4096
+FIRST_WINDOW = 28
+
+
 @dataclass(frozen=True, eq=False)
 class DecoderConfig:
     """Sizes of a decoder. inverse: float64 [dim / 2]. windows: one a layer, 0: none. expert_layers: True where MoE."""
@@ -142,7 +147,9 @@ def rope_fields(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _windows(f: Fields, family: Family, layers: int) -> tuple[int, ...]:
-    window = f.whole("sliding_window", 1, 2**30, default=0)
+    # An absent window is not a null one: the reference's defaults stand for what a file leaves out.
+    absent = MISTRAL_WINDOW if family.windowed and "sliding_window" not in f.raw else 0
+    window = f.whole("sliding_window", 1, 2**30, default=absent)
     types = f.raw.get("layer_types")
     if types is not None:
         if not isinstance(types, list) or len(types) != layers:
@@ -150,10 +157,12 @@ def _windows(f: Fields, family: Family, layers: int) -> tuple[int, ...]:
         unknown = set(map(str, types)) - {"full_attention", "sliding_attention"}
         if unknown:
             raise Unsupported(f'config.json: "layer_types" names {min(unknown)}, which Crane\'s decoders do not have')
+        if "sliding_attention" in types and not window:
+            raise BadCheckpoint('config.json: "layer_types" names sliding_attention, but there is no "sliding_window"')
         return tuple(window if kind == "sliding_attention" else 0 for kind in types)
     if family.windowed:
         return (window,) * layers
-    first = f.whole("max_window_layers", 0, 1000, default=0)
+    first = 0 if family.experts else f.whole("max_window_layers", 0, 1000, default=FIRST_WINDOW)
     used = f.flag("use_sliding_window", default=False)
     return tuple(window if used and i >= first else 0 for i in range(layers))
 
@@ -163,8 +172,8 @@ def _experts(f: Fields, layers: int) -> dict[str, Any]:
     experts = f.whole("num_local_experts" if "num_local_experts" in f.raw else "num_experts", 1, 4096)
     every = f.whole("decoder_sparse_step", 1, 1000, default=1)
     dense = f.raw.get("mlp_only_layers") or []
-    if not isinstance(dense, list):
-        raise BadCheckpoint(f'config.json: "mlp_only_layers" must be a list, not {dense!r:.60}')
+    if not isinstance(dense, list) or any(isinstance(i, bool) or not isinstance(i, int) for i in dense):
+        raise BadCheckpoint(f'config.json: "mlp_only_layers" must be a list of whole numbers, not {dense!r:.60}')
     return {
         "experts": experts,
         "top_k": f.whole("num_experts_per_tok", 1, experts),

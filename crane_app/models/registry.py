@@ -29,4 +29,4 @@ def find(raw: dict[str, Any]) -> ModuleType:
     for name in names:
         if name in MODULES:
             return importlib.import_module(f"crane_app.models.{MODULES[name]}")
-    raise Unsupported(f"Crane does not know the architecture {names[0]}. It knows: {', '.join(MODULES)}.")
+    raise Unsupported(f"Crane does not know the architecture {names[0]!r:.60}. It knows: {', '.join(MODULES)}.")

@@ -15,9 +15,11 @@ from crane_app.errors import BadCheckpoint, Unsupported
 
 def inverse_frequencies(fields: dict[str, Any], dim: int) -> np.ndarray:
     """float64 [dim / 2] for heads of `dim`, from rope parameters with transformers 5's names."""
-    theta = _number(fields, "rope_theta")
+    theta = _number(fields, "rope_theta", 1.0)
     kind = fields["rope_type"]
     if kind == "dynamic" and fields.get("alpha") is not None:
+        if dim <= 2:
+            raise BadCheckpoint(f"config.json: rope's alpha needs heads of more than 2 dimensions, not {dim}")
         # Hunyuan says "dynamic" but scales the base once, whatever the length.
         return _plain(theta * _number(fields, "alpha") ** (dim / (dim - 2)), dim)
     if kind == "default":
@@ -46,8 +48,8 @@ def _llama3(inverse: np.ndarray, fields: dict[str, Any]) -> np.ndarray:
     return inverse * (keep + (1 - keep) / factor)
 
 
-def _number(fields: dict[str, Any], name: str) -> float:
+def _number(fields: dict[str, Any], name: str, low: float = 1e-6) -> float:
     value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
-        raise BadCheckpoint(f'config.json: rope\'s "{name}" must be a positive number, not {value!r:.60}')
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1e15:
+        raise BadCheckpoint(f'config.json: rope\'s "{name}" must be a number from {low:g} to 1e15, not {value!r:.60}')
     return float(value)

@@ -6,7 +6,7 @@ One thread must create, evaluate and free everything of a backend: MLX's streams
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -69,9 +69,11 @@ class Backend:
             return leaves.table(*(None if x is None else leaves.array(x, self._dtype) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
-    def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
-        weights = [leaves.array(weight, self._dtype) for weight, _ in parts]
-        biases = [None if bias is None else leaves.array(bias, self._dtype) for _, bias in parts]
+    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+        weights, biases = [], []
+        for weight, bias in parts:
+            weights.append(leaves.array(weight, self._dtype))
+            biases.append(None if bias is None else leaves.array(bias, self._dtype))
         return leaves.merged(weights, biases)
 
     def cache(self, layout) -> Cache:

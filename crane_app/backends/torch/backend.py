@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +67,11 @@ class Backend:
             return leaves.table(*(None if x is None else self._tensor(x) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
-    def leaves(self, parts: Sequence[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
-        weights = [self._tensor(weight) for weight, _ in parts]
-        biases = [None if bias is None else self._tensor(bias) for _, bias in parts]
+    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+        weights, biases = [], []
+        for weight, bias in parts:
+            weights.append(self._tensor(weight))
+            biases.append(None if bias is None else self._tensor(bias))
         return leaves.merged(weights, biases, self.packs)
 
     def _tensor(self, host: HostTensor) -> torch.Tensor:

@@ -79,10 +79,11 @@ def rows(packed: tuple[torch.Tensor, ...], index: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def merged(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None], packs: bool) -> tuple[Leaf, ...]:
-    """Leaves of products that share an input, held as one product."""
+def merged(weights: list[torch.Tensor], biases: Sequence[torch.Tensor | None], packs: bool) -> tuple[Leaf, ...]:
+    """Leaves of products that share an input, held as one product. Empties `weights`, before the product is packed."""
     sizes = tuple(w.shape[0] for w in weights)
-    weight = weights[0] if len(weights) == 1 else torch.cat(list(weights))
+    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+    weights.clear()
     bias = None
     if any(b is not None for b in biases):
         bias = torch.cat([torch.zeros(n).to(weight) if b is None else b for n, b in zip(sizes, biases, strict=True)])
