@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from crane_app.errors import BadInput
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -32,15 +30,14 @@ SETTINGS = (
 TABLE = {setting.name: setting for setting in SETTINGS}
 
 
+def variable(setting: Setting) -> str:
+    """The environment variable that sets it."""
+    return f"CRANE_{setting.name.upper().replace('-', '_')}"
+
+
 def value(setting: Setting) -> Any:
-    """The setting's value from CRANE_<NAME>, else its default."""
-    variable = f"CRANE_{setting.name.upper().replace('-', '_')}"
-    text = os.environ.get(variable)
-    if not text:
-        return setting.default
-    if setting.choices and text not in setting.choices:
-        raise BadInput(f"{variable} is '{text}'; it must be one of: {', '.join(setting.choices)}.")
-    return setting.parse(text)
+    """The setting's value as text from CRANE_<NAME>, else its default. argparse parses a text only where it is used."""
+    return os.environ.get(variable(setting)) or setting.default
 
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -49,11 +46,20 @@ def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(
             f"--{setting.name}",
             *setting.aliases,
-            type=setting.parse,
-            choices=setting.choices or None,
+            type=_parsing(setting),
             default=value(setting),
-            metavar=None if setting.choices else setting.name.upper(),
-            help=f"{setting.sentence} (or CRANE_{setting.name.upper().replace('-', '_')})",
+            metavar="|".join(setting.choices) or setting.name.upper(),
+            help=f"{setting.sentence} (or {variable(setting)})",
         )
     if "device" in names:
         parser.add_argument("--cpu", dest="device", action="store_const", const="cpu", help="Same as --device cpu")
+
+
+def _parsing(setting: Setting) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if setting.choices and text not in setting.choices:
+            known = ", ".join(setting.choices)
+            raise argparse.ArgumentTypeError(f"'{text:.60}' (here or in {variable(setting)}) is not one of: {known}")
+        return setting.parse(text)
+
+    return parse
