@@ -6,14 +6,13 @@ A NullRunner takes each step's works as a real one does up to the device: spans 
 and penalties as arrays (plan_draw). Every row has a stop text, a byte-level tokenizer of Crane's own class, and its
 events go to a stream. `sampled` has temperature, top_k, top_p and a repetition penalty over the whole text, `greedy`
 none of it. Prints JSON with microseconds a step and a token; `limit` is what a step at batch 8 may take at best.
-For instructions: valgrind --tool=callgrind --toggle-collect=... is too coarse for Python, so count two runs of
-different `--steps` with `--runs 1` and take the difference.
+For instructions, run it once under `valgrind --tool=callgrind` with `--runs 1` and two numbers of steps, and take the
+difference.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import platform
 import statistics
@@ -24,7 +23,7 @@ import numpy as np
 
 from crane_app.contract import Sampling
 from crane_app.engine.null import NullRunner
-from crane_app.engine.request import Resolved
+from crane_app.engine.request import Resolved, Stream
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.tracking import Tracked
@@ -32,6 +31,7 @@ from crane_app.media.detokenize import Detokenizer
 
 LIMIT = {8: 100.0}  # microseconds a step, the best run
 PROMPT = 100  # tokens
+READ = 50  # steps after which the events are read, off the clock: another thread does that
 WAYS = {
     "greedy": Sampling(),
     "sampled": Sampling(temperature=0.8, top_k=40, top_p=0.95, repetition_penalty=1.05, seed=7),
@@ -64,21 +64,25 @@ def measure(tokenizer: Any, sampling: Sampling, batch: int, runs: int, steps: in
 def once(tokenizer: Any, sampling: Sampling, batch: int, steps: int) -> float:
     """Seconds for `steps` steps of rows that all decode."""
     scheduler = Scheduler(NullRunner(lambda token, position: (token * 31 + position) % 511, 512), most_rows=batch)
-    rows = [row(tokenizer, sampling, i, steps) for i in range(batch)]
+    rows, streams = zip(*(row(tokenizer, sampling, i, steps) for i in range(batch)), strict=True)
     for sequence in rows:
         scheduler.add(sequence)
     while not all(sequence.made for sequence in rows):
         scheduler.step()
-    gc.collect()
-    start = time.perf_counter()
-    for _ in range(steps):
-        scheduler.step()
-    seconds = time.perf_counter() - start
-    assert all(sequence.made > steps and sequence.finish is None for sequence in rows)
+    seconds = 0.0
+    for _ in range(steps // READ):
+        start = time.perf_counter()
+        for _ in range(READ):
+            scheduler.step()
+        seconds += time.perf_counter() - start
+        for stream in streams:
+            while not stream._events.empty():
+                stream.get()
+    assert all(sequence.made >= steps and sequence.finish is None for sequence in rows)
     return seconds
 
 
-def row(tokenizer: Any, sampling: Sampling, seed: int, steps: int) -> Sequence:
+def row(tokenizer: Any, sampling: Sampling, seed: int, steps: int) -> tuple[Sequence, Stream]:
     tracked = Tracked(f"r{seed}", lambda command: None, lambda: None)
     most = steps + 200
     sequence = Sequence(
@@ -92,7 +96,7 @@ def row(tokenizer: Any, sampling: Sampling, seed: int, steps: int) -> Sequence:
         words=Detokenizer(tokenizer),
     )
     tracked.sequences = [sequence]
-    return sequence
+    return sequence, tracked.stream
 
 
 def byte_level() -> Any:

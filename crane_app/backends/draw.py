@@ -151,7 +151,7 @@ def _penalties(places: Sequence[_Place]) -> Penalties | None:
     index = [i for i, p in enumerate(places) if p.sampling.penalised]
     if not index:
         return None
-    chosen = [places[i] for i in index]
+    chosen = places if len(index) == len(places) else [places[i] for i in index]
     s = [p.sampling for p in chosen]
     columns = [[_repetition(x) for x in s], [x.presence_penalty for x in s], [x.frequency_penalty for x in s]]
     repetition, presence, frequency = np.array(columns, np.float32)
@@ -190,7 +190,9 @@ def _repetition(s: Sampling) -> float:
 def _table(rows: list[np.ndarray]) -> np.ndarray:
     """int32 [m, W], -1 where a row is shorter; W a power of two so that few shapes occur."""
     width = 1 << max(max(map(len, rows)) - 1, 0).bit_length()
-    table = np.full((len(rows), width), -1, np.int32)
+    table = np.empty((len(rows), width), np.int32)
+    table.fill(-1)
     for i, row in enumerate(rows):
-        table[i, : len(row)] = row
+        if row is not NOTHING:
+            table[i, : len(row)] = row
     return table

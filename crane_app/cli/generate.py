@@ -1,18 +1,26 @@
-"""crane generate: one prompt, one text, as it is made or as one JSON object."""
+"""crane generate: one prompt or conversation, one text, as it is made or as one JSON object."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crane_app import settings
-from crane_app.contract import Drawn, Sampling
-from crane_app.errors import BadInput, CraneError
+from crane_app.cli import engines, sampling
+from crane_app.cli.engines import Opened
+from crane_app.cli.engines import open_model as open_model
+from crane_app.cli.messages import read_messages
+from crane_app.cli.sampling import token_list as token_list
+from crane_app.cli.terminal import any_text, stoppable, unicode
+from crane_app.engine.request import Job, Part, Piece, Request
+from crane_app.errors import BadInput
+from crane_app.pipelines.chat import events
 
 SENTENCE = "Generate text, or tokens, from a model in a folder"
 
@@ -22,213 +30,126 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", "-p", metavar="TEXT", help="The text to go on from")
     prompt.add_argument("--tokens", type=token_list, metavar="1,2,3", help="The same as token ids; needs no tokenizer")
-    number = parser.add_argument
-    number("--max-tokens", type=_whole(1, 2**30), default=256, metavar="N", help="Stop after N tokens (256)")
-    number("--temperature", type=_number(0, 100), default=0.0, metavar="T", help="0 takes the likeliest token (0)")
-    number("--top-k", type=_whole(0, 2**30), default=0, metavar="K", help="Draw among the K likeliest; 0: all (0)")
-    number("--top-p", type=_number(0, 1), default=1.0, metavar="P", help="Draw among the likeliest of mass P (1)")
-    number("--min-p", type=_number(0, 1), default=0.0, metavar="P", help="Drop tokens below P times the best (0)")
-    number("--repetition-penalty", type=_number(0.01, 100), default=1.0, metavar="R", help="Above 1: repeat less (1)")
-    number("--repeat-last-n", type=_whole(-1, 2**30), default=-1, metavar="N", help="Tokens it looks back on; -1: all (-1)")
-    number("--presence-penalty", type=_number(-2, 2), default=0.0, metavar="X", help="Subtracted once a token was made (0)")
-    number("--frequency-penalty", type=_number(-2, 2), default=0.0, metavar="X", help="Subtracted each time it was made (0)")
-    number("--logit-bias", type=bias, action="append", default=[], metavar="ID=X", help="Added to a token's score; repeatable")
-    number("--seed", type=_whole(0, 2**63 - 1), default=None, metavar="N", help="Same seed, same text; drawn if not given")
-    number("--stop", action="append", type=_text, default=[], metavar="TEXT", help="End before this text; repeatable")
-    number("--ignore-eos", action="store_true", help="Go on past the model's end-of-text token")
-    number("--logprobs", type=_whole(0, 20), default=0, metavar="K", help="Report the K likeliest at each step (0)")
-    number("--json", action="store_true", help="Print one JSON object instead of the text")
+    prompt.add_argument(
+        "--messages", type=Path, metavar="FILE.json", help="A conversation to answer; -: standard input"
+    )
+    sampling.add_flags(parser, sampling.PLAIN)
+    sampling.add_template_flags(parser)
+    top = sampling.whole(0, 20)
+    parser.add_argument("--logprobs", type=top, default=0, metavar="K", help="Report the K likeliest at each step (0)")
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of the text")
+    engines.add_flag(parser)
 
 
 @dataclass
 class Answer:
     """What has been made so far, and when: seconds since the prompt was submitted."""
 
+    seed: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[list[dict[str, float]]] = field(default_factory=list)
     text: str = ""
-    finish: str = "length"
+    finish: str = "error"
     first: float = 0.0
     last: float = 0.0
 
-    def add(self, drawn: Drawn, seconds: float) -> None:
-        self.first = self.first or seconds
-        self.last = seconds
-        self.tokens.append(drawn.token)
-        pairs = list(drawn.top)
-        if drawn.logprob is not None and drawn.token not in dict(pairs):
-            pairs.append((drawn.token, drawn.logprob))
-        self.logprobs.append([{"id": i, "logprob": p} for i, p in pairs])
+    def add(self, piece: Piece, seconds: float) -> None:
+        self.text += piece.text
+        self.tokens += piece.tokens
+        if piece.tokens:
+            self.first = self.first or seconds
+            self.last = seconds
+        for drawn in piece.logprobs:
+            pairs = list(drawn.top)
+            if drawn.logprob is not None and drawn.token not in dict(pairs):
+                pairs.append((drawn.token, drawn.logprob))
+            self.logprobs.append([{"id": i, "logprob": p} for i, p in pairs])
 
 
 def run(args: argparse.Namespace) -> int:
     if args.tokens is not None and args.stop:
         raise BadInput("--stop needs text: give --prompt instead of --tokens.")
-    loaded, seconds = open_model(args)
-    tokenizer = _tokenizer(loaded.folder, needed=args.prompt is not None)
-    tokens = args.tokens if args.prompt is None else _prompt(tokenizer, args.prompt)
-    sampling = sampling_of(args)
-    answer = Answer()
+    if args.think is not None and args.messages is None:
+        raise BadInput("--think and --no-think are told to the chat template: give --messages.")
+    messages = None if args.messages is None else read_messages(args.messages)
+    any_text()
+    with engines.one_off(args) as opened:
+        return _run(args, opened, messages)
+
+
+def _run(args: argparse.Namespace, opened: Opened, messages: Any) -> int:
+    prompt = messages or args.prompt
+    if args.tokens is None:
+        engines.needs_tokenizer(opened)
+    engines.notes(opened)
+    if messages and not opened.card.chat:
+        raise BadInput(f"The model {opened.card.name} has no chat template. Give a text: --prompt.")
+    tokens = args.tokens if args.tokens is not None else ids(opened, prompt, sampling.template(args))
+    answer = Answer(secrets.randbits(63) if args.seed is None else args.seed)
     try:
-        _answer(args, loaded, tokenizer, tokens, sampling, answer)
+        _answer(args, opened, tokens, answer)
     except KeyboardInterrupt:
         answer.finish = "cancelled"
-    except CraneError:
-        answer.finish = "error"
-        raise
     finally:
         if args.json:
-            print(json.dumps(report(loaded, tokens, sampling, answer, seconds, args.logprobs), ensure_ascii=False))
+            found = report(opened, tokens, answer, args.logprobs)
+            print(json.dumps(found, ensure_ascii=not unicode()), flush=True)
     return 130 if answer.finish == "cancelled" else 0
 
 
-def _answer(args: Any, loaded: Any, tokenizer: Any, tokens: list[int], sampling: Sampling, answer: Answer) -> None:
-    """Fill `answer` token by token, showing text as it becomes certain."""
-    from crane_app.engine import generation
-    from crane_app.media.detokenize import Detokenizer, StopText
-
-    show = sys.stdout.write if not args.json else (lambda text: len(text))
-    words = Detokenizer(tokenizer) if tokenizer else None
-    stops = StopText(args.stop)
+def _answer(args: argparse.Namespace, opened: Opened, tokens: Sequence[int], answer: Answer) -> None:
+    """Fill `answer` as it is made, showing text as it becomes certain."""
+    card = opened.card
+    for token, _ in args.logit_bias or ():
+        if token >= card.vocabulary:
+            raise BadInput(f"--logit-bias {token}: the model's vocabulary has only {card.vocabulary} tokens.")
+    asked = sampling.asked(args, seed=answer.seed, logprobs=args.logprobs)
     started = time.perf_counter()
-    steps = generation.generate(loaded, tokens, sampling, args.max_tokens, top=args.logprobs)
-    for drawn in steps:
-        answer.add(drawn, time.perf_counter() - started)
-        if drawn.token in loaded.eos and not args.ignore_eos:
-            answer.finish = "stop"
-            break
-        if words is None:
-            show(f"{drawn.token} ")
-            continue
-        piece, stopped = stops.push(words.push(drawn.token))
-        answer.text += piece
-        show(piece)
-        sys.stdout.flush()
-        if stopped:
-            answer.finish = "stop"
-            break
-    steps.close()
-    if words:
-        piece, _ = stops.push(words.flush())
-        piece += stops.flush()
-        answer.text += piece
-        show(piece)
-        answer.finish = "stop" if stops.matched else answer.finish
-    show("\n")
+    stream = opened.engine.submit(Request(card.name, tokens=tuple(tokens), asked=asked, endpoint="greedy"))
+    try:
+        with stoppable(stream.cancel):
+            for event in events(stream):
+                if not isinstance(event, Piece):
+                    continue
+                answer.add(event, time.perf_counter() - started)
+                if not args.json:
+                    shown = "".join(f"{token} " for token in event.tokens) if opened.textless else event.text
+                    print(shown, end="", flush=True)
+    finally:
+        stream.cancel()
+    answer.finish = stream.end.reason if stream.end else "cancelled"
+    if stream.usage.first_s:  # the engine's own times: several tokens may arrive at once
+        answer.first, answer.last = stream.usage.first_s, stream.usage.total_s
+    if not args.json:
+        print(flush=True)
 
 
-def open_model(args: argparse.Namespace) -> tuple[Any, float]:
-    """The model that the flags name, and the seconds its loading took; notes go to stderr."""
-    from crane_app.engine.loading import load
-
-    if not args.model:
-        raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL).")
-    started = time.perf_counter()
-    loaded = load(Path(args.model).expanduser(), args.backend, args.device, args.dtype)
-    for note in loaded.notes:
-        print(f"crane: note: {note}", file=sys.stderr)
-    return loaded, time.perf_counter() - started
+def ids(opened: Opened, prompt: Any, template: dict[str, Any]) -> list[int]:
+    """The ids of a bare text, or of messages in the model's chat template."""
+    found: list[int] = []
+    for event in events(opened.engine.open(Job("tokenize", prompt, template, opened.card.name))):
+        if isinstance(event, Part):
+            found = list(event.value)
+    return found
 
 
-def sampling_of(args: argparse.Namespace) -> Sampling:
-    """The flags as a Sampling; a seed is drawn where none was given, so that it can be reported."""
-    import secrets
-
-    return Sampling(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty,
-        repeat_last_n=args.repeat_last_n,
-        presence_penalty=args.presence_penalty,
-        frequency_penalty=args.frequency_penalty,
-        logit_bias=dict(args.logit_bias),
-        seed=secrets.randbits(63) if args.seed is None else args.seed,
-    )
-
-
-def report(
-    loaded: Any, tokens: list[int], sampling: Sampling, answer: Answer, load_seconds: float, logprobs: int
-) -> dict[str, Any]:
+def report(opened: Opened, tokens: Sequence[int], answer: Answer, logprobs: int) -> dict[str, Any]:
     """The JSON object of `--json`; speeds in tokens per second, None where nothing was measured."""
-    made, after = len(answer.tokens), answer.last - answer.first
+    made, after, card = len(answer.tokens), answer.last - answer.first, opened.card
     found = {
         "tokens": answer.tokens,
         "text": answer.text,
         "finish_reason": answer.finish,
         "prompt_tokens": len(tokens),
-        "seed": sampling.seed,
-        "backend": loaded.backend.device.backend,
-        "device": loaded.backend.device.kind,
-        "dtype": loaded.backend.dtype,
+        "seed": answer.seed,
+        "backend": card.backend,
+        "device": card.device,
+        "dtype": card.dtype,
         "timing": {
-            "load_s": round(load_seconds, 4),
+            "load_s": round(opened.seconds, 4),
             "ttft_s": round(answer.first, 4),
             "prefill_tps": round(len(tokens) / answer.first, 2) if answer.first else None,
             "decode_tps": round((made - 1) / after, 2) if made > 1 and after > 0 else None,
         },
     }
     return {**found, "logprobs": answer.logprobs} if logprobs else found
-
-
-def _tokenizer(folder: Path, needed: bool) -> Any:
-    """The folder's tokenizer; None where it has none, or a broken one, and ids are enough."""
-    from crane_app.media.tokenizer import Tokenizer
-
-    try:
-        return Tokenizer.open(folder)
-    except CraneError as error:
-        if needed:
-            raise
-        print(f"crane: note: ids only, no text: {error}", file=sys.stderr)
-        return None
-
-
-def _prompt(tokenizer: Any, text: str) -> list[int]:
-    """The ids of a bare text, after the token that begins one if the model has such."""
-    start = [] if tokenizer.bos is None else [tokenizer.bos]
-    return start + tokenizer.encode(text)
-
-
-def token_list(text: str) -> list[int]:
-    """'1,2,3' -> [1, 2, 3]."""
-    try:
-        return [int(part) for part in text.replace(" ", "").split(",") if part]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"token ids are whole numbers with commas between, not '{text:.60}'") from None
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
-
-
-def bias(text: str) -> tuple[int, float]:
-    """'42=-1.5' -> (42, -1.5)."""
-    try:
-        token, _, amount = text.partition("=")
-        return int(token), float(amount)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a bias is ID=NUMBER, not '{text:.60}'") from None
-
-
-def _whole(low: int, high: int) -> Any:
-    def whole(text: str) -> int:
-        found = int(text)
-        if not low <= found <= high:
-            raise argparse.ArgumentTypeError(f"must be from {low} to {high}, not {found}")
-        return found
-
-    return whole
-
-
-def _number(low: float, high: float) -> Any:
-    def number(text: str) -> float:
-        found = float(text)
-        if not low <= found <= high:
-            raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g}, not {found:g}")
-        return found
-
-    return number

@@ -17,7 +17,7 @@ from crane_app.errors import CraneError
 from crane_app.version import VERSION
 
 Opener = Callable[[Sequence[str]], int]  # opens the window with these files; the commands themselves know no window
-VERBS = ("app", "ocr", "generate", "logits", "demo", "doctor", "version")
+VERBS = ("app", "ocr", "chat", "generate", "logits", "demo", "doctor", "bench", "version")
 
 
 def main(argv: Sequence[str] | None = None, opener: Opener | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crane_app.contract import Sampling
@@ -19,7 +19,7 @@ ENDPOINTS: dict[str, dict[str, float | int]] = {
     "greedy": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "max_tokens": 256},
 }
 FIXED = {"min_p": 0.0, "repeat_last_n": -1, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-RANGES = {
+RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
     "top_k": (-1, 2**31 - 1),
     "top_p": (0.0, 1.0),
@@ -28,68 +28,96 @@ RANGES = {
     "repeat_last_n": (-1, 2**31 - 1),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
+    "logit_bias": (-100.0, 100.0),
     "max_tokens": (1, 2**31 - 1),
     "min_tokens": (0, 2**31 - 1),
     "logprobs": (0, 20),
     "n": (1, 128),
 }
+WHOLE = {"top_k", "repeat_last_n", "max_tokens", "min_tokens", "logprobs", "n"}
+FILE = "generation_config.json"
 
 
 def resolve(asked: Asked, generation: Mapping[str, Any], endpoint: str, eos: tuple[int, ...]) -> Resolved:
-    """Everything decided. Raises BadInput that names the field for a value out of range."""
+    """Everything decided. Raises BadInput that names the field, and the file if it is not the request's."""
+    if endpoint not in ENDPOINTS:
+        raise BadInput(f"There are no defaults for '{endpoint}'. There are some for: {', '.join(ENDPOINTS)}.")
     fallback = {**FIXED, **ENDPOINTS[endpoint]}
+    spoken = {} if endpoint == "greedy" else generation
 
     def pick(name: str) -> Any:
-        for value in (getattr(asked, name), generation.get(name) if endpoint != "greedy" else None):
-            if value is not None:
-                return _checked(name, value)
+        if getattr(asked, name) is not None:
+            return _checked(name, getattr(asked, name))
+        if spoken.get(name) is not None:
+            return _checked(name, spoken[name], f"{FILE}: ")
         return fallback[name]
 
+    def count(name: str, default: float) -> int:
+        value = getattr(asked, name)
+        return int(_checked(name, default if value is None else value))
+
     greedy = asked.do_sample is False or (
-        asked.do_sample is None and asked.temperature is None and _greedy(generation, endpoint)
+        asked.do_sample is None and asked.temperature is None and spoken.get("do_sample") is False
     )
-    sampling = Sampling(
-        temperature=0.0 if greedy else float(pick("temperature")),
-        top_k=max(int(pick("top_k")), 0),
-        top_p=float(pick("top_p")),
-        min_p=float(pick("min_p")),
-        repetition_penalty=float(pick("repetition_penalty")),
-        repeat_last_n=int(pick("repeat_last_n")),
-        presence_penalty=float(pick("presence_penalty")),
-        frequency_penalty=float(pick("frequency_penalty")),
-        logit_bias={int(k): float(v) for k, v in (asked.logit_bias or {}).items()},
-        seed=secrets.randbits(63) if asked.seed is None else asked.seed % 2**64,
-    )
-    ends = set(asked.stop_token_ids or ())
+    ends = _ids("stop_token_ids", asked.stop_token_ids or ())
     return Resolved(
-        sampling=sampling,
-        max_tokens=int(
-            _checked("max_tokens", fallback["max_tokens"] if asked.max_tokens is None else asked.max_tokens)
+        sampling=Sampling(
+            temperature=0.0 if greedy else float(pick("temperature")),
+            top_k=max(int(pick("top_k")), 0),
+            top_p=float(pick("top_p")),
+            min_p=float(pick("min_p")),
+            repetition_penalty=float(pick("repetition_penalty")),
+            repeat_last_n=int(pick("repeat_last_n")),
+            presence_penalty=float(pick("presence_penalty")),
+            frequency_penalty=float(pick("frequency_penalty")),
+            logit_bias=_bias(asked.logit_bias or {}),
+            seed=_seed(asked.seed),
         ),
-        min_tokens=int(_checked("min_tokens", asked.min_tokens or 0)),
+        max_tokens=count("max_tokens", fallback["max_tokens"]),
+        min_tokens=count("min_tokens", 0),
         stop=_stops(asked.stop),
-        stop_ids=frozenset(ends if asked.ignore_eos else ends | set(eos)),
-        logprobs=int(_checked("logprobs", asked.logprobs or 0)),
-        n=int(_checked("n", 1 if asked.n is None else asked.n)),
+        stop_ids=frozenset(ends if asked.ignore_eos else {*ends, *eos}),
+        logprobs=count("logprobs", 0),
+        n=count("n", 1),
     )
 
 
-def _greedy(generation: Mapping[str, Any], endpoint: str) -> bool:
-    return endpoint == "greedy" or generation.get("do_sample") is False
-
-
-def _checked(name: str, value: Any) -> Any:
+def _checked(name: str, value: Any, where: str = "") -> Any:
     low, high = RANGES[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise BadInput(f"{name} must be a number from {low:g} to {high:g}, not {value!r:.60}.")
+    kind, what = (int, "a whole number") if name in WHOLE else (int | float, "a number")
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        raise BadInput(f"{where}{name} must be {what} from {low} to {high}, not {value!r:.60}.")
     return value
 
 
-def _stops(stops: tuple[str, ...] | None) -> tuple[str, ...]:
+def _ids(name: str, ids: Iterable[Any]) -> list[int]:
+    found = list(ids)
+    for id in found:
+        if isinstance(id, bool) or not isinstance(id, int):
+            raise BadInput(f"{name} must be token ids, not {id!r:.60}.")
+    return found
+
+
+def _bias(asked: Mapping[int, float]) -> dict[int, float]:
+    ids = _ids("logit_bias", asked)
+    return {id: float(_checked("logit_bias", asked[id])) for id in ids}
+
+
+def _seed(asked: int | None) -> int:
+    if asked is None:
+        return secrets.randbits(63)
+    if isinstance(asked, bool) or not isinstance(asked, int):
+        raise BadInput(f"seed must be a whole number, not {asked!r:.60}.")
+    return asked % 2**64
+
+
+def _stops(stops: tuple[str, ...] | str | None) -> tuple[str, ...]:
     if stops is None:
         return ()
+    if isinstance(stops, str):
+        stops = (stops,)
     if len(stops) > 64:
-        raise BadInput(f"At most 64 stop texts are taken, not {len(stops)}.")
+        raise BadInput(f"stop may hold at most 64 texts, not {len(stops)}.")
     if not all(isinstance(stop, str) and 0 < len(stop) <= 1000 for stop in stops):
-        raise BadInput("A stop text must have 1 to 1000 characters.")
+        raise BadInput("stop must be texts of 1 to 1000 characters.")
     return tuple(stops)

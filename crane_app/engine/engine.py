@@ -1,13 +1,15 @@
 """The engine: one loop on one thread that owns every tensor; several models, requests and jobs at once.
 
 Each turn serves one model's scheduler for a step or one job for a breath (about 50 ms), whoever is most urgent by lane
-and age. Host work (tokenising, templates) runs on a small pool; its result comes back as a command.
+and by how long it has not been served. Host work (tokenising, templates) runs on a small pool; its result comes back as
+a command.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import queue
 import threading
@@ -15,24 +17,28 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from crane_app.engine.jobs import KINDS, Activity, loading_job
+from crane_app.engine.jobs import HOSTED, KINDS, Activity, loading_job
 from crane_app.engine.models import Shelf, Shelved
 from crane_app.engine.prepare import prepare
 from crane_app.engine.request import LANES, Job, ModelCard, Request, Stats, Stream, failed
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.tracking import Tracked
-from crane_app.errors import Cancelled, CraneError, ModelNotFound
+from crane_app.errors import Cancelled, CraneError, ModelNotFound, Unsupported
 
 log = logging.getLogger(__name__)
 Command = Callable[[], None]
 QUEUE = 1024  # requests and jobs under way at once; more are refused
+LONGEST = 10**6  # seconds, of a deadline
+TURN = 0.1  # seconds without the device that are worth one lane, between models and jobs
+CLOSING = "The engine is closing. Start it again and send the request once more."
 
 
 @dataclass
 class Counters:
-    """What has been done since the start."""
+    """What has been done since the start, by models that are gone."""
 
     started: float = field(default_factory=time.monotonic)
     steps: int = 0
@@ -47,10 +53,10 @@ class Engine:
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._tracked: dict[str, Tracked] = {}
+        self._tracked: dict[str, Tracked] = {}  # from submission to the End
         self._activities: list[Activity] = []
         self._timed: list[Tracked] = []
-        self._preparing = 0  # requests on the pool
+        self._due = math.inf  # when the first of them may end
         self._shelf = Shelf()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crane-host")
         self._counters = Counters()
@@ -64,17 +70,19 @@ class Engine:
     # Called from any thread
 
     def submit(self, request: Request) -> Stream:
-        tracked = self._track(request.id, request.lane)
-        if tracked.ended:
-            return tracked.stream
-        self._do(lambda: self._count(1))
-        self._pool.submit(self._prepare, request, tracked)
+        tracked = self._track(request.id, request.lane, request.deadline)
+        self._host(tracked, lambda: self._prepare(request, tracked))
         return tracked.stream
 
     def open(self, job: Job) -> Stream:
         tracked = self._track(job.id, job.lane)
-        if not tracked.ended:
-            self._do(lambda: self._start(tracked, lambda: KINDS[job.kind](self._shelf, job), job.kind))
+        if job.kind not in KINDS:
+            tracked.end(failed(Unsupported(f"There is no job '{job.kind}'. There are: {', '.join(KINDS)}.")))
+        elif job.kind in HOSTED:
+            self._host(tracked, lambda: self._run_hosted(job, tracked))
+        else:
+            make = partial(KINDS[job.kind], self._shelf, job)
+            self._do(lambda: self._start(tracked, make, job.kind, job.lane, job.model))
         return tracked.stream
 
     def load(
@@ -86,9 +94,8 @@ class Engine:
         dtype: str | None = None,
     ) -> Stream:
         tracked = self._track("", "chat")
-        if not tracked.ended:
-            job = loading_job(self._shelf, folder, name, backend, device, dtype)
-            self._do(lambda: self._start(tracked, lambda: job, f"loading {folder}"))
+        make = partial(loading_job, self._shelf, folder, name, backend, device, dtype)
+        self._do(lambda: self._start(tracked, make, f"loading {folder}"))
         return tracked.stream
 
     def unload(self, name: str) -> None:
@@ -98,13 +105,13 @@ class Engine:
         return self._shelf.cards()
 
     def stats(self) -> Stats:
-        counters, rows = self._counters, self._shelf.rows()
+        counters, rows, cards = self._counters, self._shelf.rows(), self._shelf.cards()
         return Stats(
             phase=self.phase,
             running=rows.running,
             waiting=rows.waiting,
-            models=len(self._shelf.cards()),
-            weights_nbytes=sum(card.nbytes for card in self._shelf.cards()),
+            models=len(cards),
+            weights_nbytes=sum(card.nbytes for card in cards),
             cache_nbytes=rows.cache_nbytes,
             steps=counters.steps + rows.steps,
             tokens=counters.tokens + rows.tokens,
@@ -117,11 +124,11 @@ class Engine:
         self._ask(self._shelf.trim)
 
     def close(self, drain: bool = True) -> None:
+        with self._lock:
+            self._closing = drain and self._closing is not False
         if self._thread is None:
-            self._closing = False
-            self._end_all(Cancelled())
-            self._ended.set()
-        self._do(lambda: self._close(drain))
+            self._finish(Cancelled())
+        self._wake()
         if threading.current_thread() is not self._thread:
             self._ended.wait()
 
@@ -129,26 +136,25 @@ class Engine:
 
     def run(self) -> None:
         """The loop, until `close`."""
+        self._thread = threading.current_thread()
+        ending: BaseException = Cancelled()
         try:
-            self._thread = threading.current_thread()
-            while self._closing is None or (self._closing and self._working()):
-                self._obey()
-                self._turn()
+            served = False
+            while self._closing is None or (self._closing and self._tracked):
+                self._obey(wait=not served)
+                served = self._turn()
         except BaseException as error:
             log.exception("the device thread failed")
-            self._end_all(error)
+            ending = error
             raise
         finally:
-            self._end_all(Cancelled("The engine was closed."))
-            self._shelf.clear()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._ended.set()
+            self._finish(ending)
 
-    def _obey(self) -> None:
-        """Run everything asked meanwhile; with nothing to do, wait for something."""
-        idle = self._closing is None and not self._working()
+    def _obey(self, wait: bool) -> None:
+        """Run everything asked meanwhile; with `wait`, at least one thing, unless a deadline passes before."""
+        seconds = max(self._due - time.monotonic(), 0.0) if self._timed else None
         try:
-            command = self._commands.get(block=idle)
+            command = self._commands.get(wait, seconds)
             while True:
                 try:
                     command()
@@ -158,96 +164,132 @@ class Engine:
         except queue.Empty:
             pass
 
-    def _working(self) -> bool:
-        return bool(self._activities or self._preparing) or any(s.scheduler.busy for s in self._shelf)
-
-    def _turn(self) -> None:
-        """One step of one model, or one breath of one job."""
-        now = time.monotonic()
-        if self._timed:
-            for tracked in [t for t in self._timed if t.overdue(now)]:
-                tracked.cancel()
-            self._timed = [t for t in self._timed if not t.ended]
-        candidates: list[tuple[float, Any]] = [(s.scheduler.urgency(now), s) for s in self._shelf if s.scheduler.busy]
-        candidates += [(a.urgency(now), a) for a in self._activities]
-        if not candidates:
-            return
-        chosen = min(candidates, key=lambda pair: pair[0])[1]
+    def _turn(self) -> bool:
+        """One step of one model, or one breath of one job; False if nobody wants any."""
+        if self._timed and time.monotonic() >= self._due:
+            self._expire()
+        ready: list[Shelved | Activity] = [s for s in self._shelf if s.scheduler.busy]
+        ready += self._activities
+        if not ready:
+            self.phase = "idle"
+            return False
+        chosen = ready[0] if len(ready) == 1 else min(ready, key=lambda r: r.served + TURN * r.lane)
         if isinstance(chosen, Activity):
-            self._breathe(chosen)
+            self.phase = chosen.doing
+            if not chosen.breathe():
+                self._activities.remove(chosen)
         else:
             self.phase = f"generating with {chosen.card.name}"
-            chosen.scheduler.step(now)
-        if not self._working():
-            self.phase = "idle"
+            chosen.scheduler.step()
+        chosen.served = time.monotonic()
+        return True
 
-    def _breathe(self, activity: Activity) -> None:
-        self.phase = activity.doing
-        if not activity.breathe():
-            self._activities.remove(activity)
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for tracked in self._timed:
+            if tracked.due <= now:
+                tracked.cancel()
+        self._timed = [t for t in self._timed if not t.ended]
+        self._due = min((t.due for t in self._timed), default=math.inf)
 
-    def _start(self, tracked: Tracked, make: Callable[[], Iterator[Any]], doing: str) -> None:
+    def _time(self, tracked: Tracked) -> None:
+        self._timed.append(tracked)
+        self._due = min(self._due, tracked.due)
+
+    def _start(
+        self,
+        tracked: Tracked,
+        make: Callable[[], Iterator[Any]],
+        doing: str,
+        lane: str = "chat",
+        model: str | None = None,
+    ) -> None:
         if tracked.ended:
             return
         try:
-            activity = Activity(tracked, make(), doing)
+            steps = make()
         except Exception as error:
-            tracked.end(failed(_unknown(error)))
-        else:
-            tracked.on_cancel = activity.stop
-            self._activities.append(activity)
-
-    def _prepare(self, request: Request, tracked: Tracked) -> None:
-        """On the pool: the prompt as tokens, everything resolved; then on to the scheduler."""
-        try:
-            shelved = self._shelf.get(request.model)
-            sequences = prepare(request, shelved, tracked)
-        except BaseException as error:
             tracked.end(failed(error))
-            self._do(lambda: self._count(-1))
             return
-        self._do(lambda: self._admit(shelved, sequences, tracked))
+        activity = Activity(tracked, steps, doing, lane, model)
+        tracked.on_cancel = activity.stop
+        self._activities.append(activity)
 
     def _admit(self, shelved: Shelved, sequences: list[Sequence], tracked: Tracked) -> None:
-        self._count(-1)
         tracked.admitted = time.monotonic()
-        if tracked.deadline is not None:
-            self._timed.append(tracked)
         if self._shelf.find(shelved.card.name) is not shelved:
             tracked.end(failed(ModelNotFound(f"The model '{shelved.card.name}' was unloaded.")))
         else:
             shelved.add(sequences, tracked)
 
-    def _count(self, more: int) -> None:
-        self._preparing += more
-
     def _unload(self, name: str) -> None:
-        shelved = self._shelf.get(name)
-        shelved.end_all()
-        self._counters.steps += shelved.scheduler.steps
-        self._counters.tokens += shelved.scheduler.tokens
-        self._shelf.remove(name)
-
-    def _close(self, drain: bool) -> None:
-        self._closing = drain and self._closing is not False
-
-    def _end_all(self, error: BaseException) -> None:
         for activity in self._activities:
-            activity.stop()
-        self._activities.clear()
-        for shelved in self._shelf:
-            shelved.end_all(None if isinstance(error, Cancelled) else error)
-        for tracked in list(self._tracked.values()):
-            tracked.cancel() if isinstance(error, Cancelled) else tracked.end(failed(error))
+            if activity.model == name:
+                activity.tracked.cancel()
+        steps, tokens = self._shelf.remove(name)
+        self._counters.steps += steps
+        self._counters.tokens += tokens
 
-    # Between the two
+    def _finish(self, ending: BaseException) -> None:
+        """End whatever is left, the one way or the other; nothing is taken any more."""
+        with self._lock:
+            self._closing = False
+            left = list(self._tracked.values())
+        try:
+            for tracked in left:
+                tracked.cancel() if isinstance(ending, Cancelled) else tracked.end(failed(ending))
+            for activity in self._activities:
+                activity.stop()
+            self._activities.clear()
+            self._timed.clear()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for card in self._shelf.cards():
+                self._unload(card.name)
+            self._obey(wait=False)
+        finally:
+            self.phase = "closed"
+            self._ended.set()
+
+    # On the pool
+
+    def _prepare(self, request: Request, tracked: Tracked) -> None:
+        """The prompt as tokens, everything resolved; then on to the scheduler."""
+        try:
+            shelved = self._shelf.get(request.model)
+            sequences = prepare(request, shelved, tracked)
+        except BaseException as error:
+            tracked.end(failed(error))
+        else:
+            self._do(lambda: self._admit(shelved, sequences, tracked))
+
+    def _run_hosted(self, job: Job, tracked: Tracked) -> None:
+        """A job that never touches the device; one that is cancelled is left at its next yield."""
+        try:
+            activity = Activity(tracked, KINDS[job.kind](self._shelf, job), job.kind)
+            while not tracked.ended and activity.breathe():
+                pass
+        except BaseException as error:
+            tracked.end(failed(error))
+
+    # Between them
 
     def _do(self, command: Command) -> None:
         self._commands.put(command)
 
+    def _wake(self) -> None:
+        self._do(lambda: None)
+
+    def _host(self, tracked: Tracked, work: Command) -> None:
+        if tracked.ended:
+            return
+        try:
+            self._pool.submit(work)
+        except RuntimeError:  # it was shut down meanwhile
+            tracked.end(failed(CraneError(CLOSING)))
+
     def _ask(self, command: Command, timeout: float = 60.0) -> None:
         """Run a command on the device thread and wait for it; its error is raised here."""
-        if threading.current_thread() is self._thread or self._ended.is_set():
+        if threading.current_thread() is self._thread:
             command()
             return
         done, errors = threading.Event(), []
@@ -260,32 +302,46 @@ class Engine:
             done.set()
 
         self._do(run)
-        if not done.wait(timeout):
-            raise CraneError(f"The engine is busy ({self.phase}) and did not answer within {timeout:.0f} seconds.")
+        until = time.monotonic() + timeout
+        while not done.wait(0.1):
+            if self._ended.is_set() and not done.is_set():
+                raise CraneError(CLOSING)
+            if time.monotonic() > until:
+                raise CraneError(f"The engine is busy ({self.phase}) and did not answer within {timeout:.0f} seconds.")
         if errors:
             raise errors[0]
 
-    def _track(self, id: str, lane: str) -> Tracked:
+    def _track(self, id: str, lane: str, deadline: float | None = None) -> Tracked:
         """A stream for something new; it has ended already where the engine cannot take it."""
-        id = id or f"r{next(self._ids)}"
-        tracked = Tracked(id, self._do, lambda: self._tracked.pop(id, None))
         with self._lock:
-            if self._closing is not None or self._ended.is_set():
-                refused = "The engine is closing. Start it again and send the request once more."
-            elif id in self._tracked:
-                tracked.forget = lambda: None
-                refused = f"A request with the id {id} is under way already."
-            elif lane not in LANES:
-                refused = f"There is no lane '{lane}'. Use one of: {', '.join(LANES)}."
-            elif len(self._tracked) >= QUEUE:
-                refused = f"The engine has {QUEUE} requests under way and takes no more. Try again in a moment."
-            else:
+            refused = self._refusal(id, lane, deadline)
+            if not refused:
+                id = id or next(name for i in self._ids if (name := f"r{i}") not in self._tracked)
+            tracked = Tracked(id, self._do, lambda: None if refused else self._forget(id))
+            if not refused:
                 self._tracked[id] = tracked
-                return tracked
-        tracked.end(failed(CraneError(refused)))
+        if refused:
+            tracked.end(failed(CraneError(refused)))
+        elif deadline is not None:
+            tracked.due = tracked.submitted + deadline
+            self._do(lambda: self._time(tracked))
         return tracked
 
+    def _forget(self, id: str) -> None:
+        self._tracked.pop(id, None)
+        if self._closing is not None:
+            self._wake()  # who drains waits for the last one
 
-def _unknown(error: Exception) -> Exception:
-    """A job kind that nobody defined, as a sentence."""
-    return CraneError(f"The engine knows no job of the kind {error}.") if isinstance(error, KeyError) else error
+    def _refusal(self, id: str, lane: str, deadline: float | None) -> str:
+        """Why the engine cannot take it; '' if it can."""
+        if self._closing is not None:
+            return CLOSING
+        if id in self._tracked:
+            return f"A request with the id {id} is under way already."
+        if lane not in LANES:
+            return f"There is no lane '{lane}'. Use one of: {', '.join(LANES)}."
+        if deadline is not None and not 0 <= deadline <= LONGEST:
+            return f"deadline must be a number of seconds from 0 to {LONGEST}, not {deadline!r:.60}."
+        if len(self._tracked) >= QUEUE:
+            return f"The engine has {QUEUE} requests under way and takes no more. Try again in a moment."
+        return ""

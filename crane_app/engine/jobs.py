@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from crane_app.engine.loading import Loaded, loading
 from crane_app.engine.models import Shelf, Shelved
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
 from crane_app.engine.scheduler import Scheduler
-from crane_app.engine.sequence import AGEING
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import BadInput, CraneError
 
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class Activity:
-    """A running generator and whose it is. Closing the generator is cancelling."""
+    """A running generator and whose it is; model: the one it works on. Closing the generator is cancelling."""
 
-    def __init__(self, tracked: Tracked, steps: Iterator[Any], doing: str, lane: str = "chat"):
-        self.tracked, self.steps, self.doing, self.lane = tracked, steps, doing, lane
+    def __init__(
+        self, tracked: Tracked, steps: Iterator[Any], doing: str, lane: str = "chat", model: str | None = None
+    ):
+        self.tracked, self.steps, self.doing, self.model = tracked, steps, doing, model
+        self.lane = LANES.index(lane)
         self.served = time.monotonic()
         self.stopped = False
-
-    def urgency(self, now: float) -> float:
-        return LANES.index(self.lane) - (now - self.served) / AGEING
 
     def breathe(self) -> bool:
         """Run to the next yield; False when it is over."""
@@ -44,7 +44,6 @@ class Activity:
                 log.exception("a job failed: %s", self.doing)
             self.tracked.end(failed(error, self.tracked.usage()))
             return False
-        self.served = time.monotonic()
         if event is not None:
             self.tracked.put(event if isinstance(event, Progress | Part | Piece) else Part(event))
         return True
@@ -52,53 +51,73 @@ class Activity:
     def stop(self) -> None:
         """Close the generator; on the device thread."""
         self.stopped = True
-        if isinstance(self.steps, Generator):
-            self.steps.close()
+        try:
+            if isinstance(self.steps, Generator):
+                self.steps.close()
+        except Exception:
+            log.exception("a job did not close well: %s", self.doing)
 
 
 def loading_job(
     shelf: Shelf, folder: str, name: str | None, backend: str | None, device: str, dtype: Any
 ) -> Iterator[Any]:
-    """Progress in bytes, then the card. A model that is loaded already gives its card at once."""
-    path = Path(folder).expanduser()
+    """Progress in bytes, then the card. A model that is loaded already, or just being loaded, gives its card."""
+    path = Path(folder).expanduser().absolute()
     called = name or path.name or str(path)
+    while called in shelf.loading:
+        yield None
     there = shelf.find(called)
     if there is not None:
-        if Path(there.card.folder) != path.absolute():
+        if Path(there.card.folder) != path:
             raise BadInput(
                 f"Another model is loaded as '{called}', from {there.card.folder}. Give this one another name."
             )
         yield Part(there.card)
         return
+    shelf.loading.add(called)
+    host = ThreadPoolExecutor(1, thread_name_prefix="crane-words")
+    try:
+        words = host.submit(_words, path)
+        loaded = yield from _weights(path, called, backend, device, dtype)
+        yield Part(_shelve(shelf, called, loaded, *words.result()))
+    finally:
+        shelf.loading.discard(called)
+        host.shutdown(wait=False, cancel_futures=True)
+
+
+def _weights(
+    path: Path, called: str, backend: str | None, device: str, dtype: Any
+) -> Generator[Progress, None, Loaded]:
     steps = loading(path, backend, device, dtype)
     while True:
         try:
             done, total = next(steps)
         except StopIteration as finished:
-            loaded: Loaded = finished.value
-            break
+            return finished.value  # type: ignore[no-any-return]
         yield Progress(done, total, f"loading {called}")
-    yield Part(_shelve(shelf, called, loaded))
 
 
-def _shelve(shelf: Shelf, name: str, loaded: Loaded) -> ModelCard:
+def _words(folder: Path) -> tuple[Any, Any, list[str]]:
+    """The tokenizer and the chat template, None where the folder has none, and why."""
     from crane_app.media.chat_template import ChatTemplate
     from crane_app.media.tokenizer import Tokenizer
 
-    notes = list(loaded.notes)
+    notes: list[str] = []
 
     def optional(what: str, read: Callable[[Path], Any]) -> Any:
         try:
-            return read(loaded.folder)
+            return read(folder)
         except CraneError as error:
             notes.append(f"No {what}: {error}")
             return None
 
-    tokenizer = optional("tokenizer", Tokenizer.open)
-    template = optional("chat template", ChatTemplate.open)
+    return optional("tokenizer", Tokenizer.open), optional("chat template", ChatTemplate.open), notes
+
+
+def _shelve(shelf: Shelf, name: str, loaded: Loaded, tokenizer: Any, template: Any, notes: list[str]) -> ModelCard:
     card = ModelCard(
         name=name,
-        folder=str(loaded.folder.absolute()),
+        folder=str(loaded.folder),
         architecture=loaded.architecture,
         backend=loaded.backend.device.backend,
         device=loaded.backend.device.kind,
@@ -109,7 +128,7 @@ def _shelve(shelf: Shelf, name: str, loaded: Loaded) -> ModelCard:
         batched=loaded.runner.batched,
         chat=tokenizer is not None and template is not None,
         eos=loaded.eos,
-        notes=tuple(notes),
+        notes=(*loaded.notes, *notes),
     )
     shelf.put(Shelved(card, loaded, Scheduler(loaded.runner), tokenizer, template))
     return card
@@ -132,3 +151,4 @@ def _detokenize(shelf: Shelf, job: Job) -> Iterator[Any]:
 
 
 KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {"tokenize": _tokenize, "detokenize": _detokenize}
+HOSTED = {"tokenize", "detokenize"}  # run on the pool, beside the device

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crane_app.engine.loading import Loaded
@@ -29,13 +30,18 @@ class Rows:
 
 @dataclass
 class Shelved:
-    """A loaded model. tokenizer, template: None where the folder has none."""
+    """A loaded model. tokenizer, template: None where the folder has none. served: when it last had the device."""
 
     card: ModelCard
     loaded: Loaded
     scheduler: Scheduler
     tokenizer: Any
     template: Any
+    served: float = field(default_factory=time.monotonic)
+
+    @property
+    def lane(self) -> int:
+        return self.scheduler.lane
 
     def add(self, sequences: list[Sequence], tracked: Tracked) -> None:
         """Hand the choices of a request to the scheduler; on the device thread."""
@@ -52,7 +58,7 @@ class Shelved:
             if error is None:
                 sequence.end("cancelled")
             else:
-                sequence.end("error", known(error) if isinstance(error, Exception) else error)
+                sequence.end("error", known(error))
         self.scheduler.close()
 
 
@@ -60,6 +66,7 @@ class Shelf:
     """Models by name. Changed on the device thread alone, read from any."""
 
     def __init__(self) -> None:
+        self.loading: set[str] = set()  # names that are spoken for
         self._models: dict[str, Shelved] = {}
         self._lock = threading.Lock()
 
@@ -85,16 +92,18 @@ class Shelf:
         with self._lock:
             self._models[shelved.card.name] = shelved
 
-    def remove(self, name: str) -> None:
-        """Forget a model and give its memory back."""
+    def remove(self, name: str) -> tuple[int, int]:
+        """End a model's choices as cancelled, forget it and give its memory back; its steps and tokens."""
+        shelved = self.get(name)
+        shelved.end_all()
+        done = shelved.scheduler.steps, shelved.scheduler.tokens
+        backend = shelved.loaded.backend
         with self._lock:
-            backend = self._models.pop(name).loaded.backend
+            del self._models[shelved.card.name]
+        del shelved  # the last hold on the weights, before the library gives back what is free
         gc.collect()
         backend.trim()
-
-    def clear(self) -> None:
-        for card in self.cards():
-            self.remove(card.name)
+        return done
 
     def trim(self) -> None:
         """Give back what the tensor libraries hold in reserve."""
@@ -110,7 +119,7 @@ class Shelf:
             scheduler = shelved.scheduler
             total.running += len(scheduler.running)
             total.waiting += len(scheduler.waiting)
-            total.cache_nbytes += scheduler.cache.nbytes()
+            total.cache_nbytes += scheduler.cache_nbytes
             total.steps += scheduler.steps
             total.tokens += scheduler.tokens
         return total

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from crane_app.backends.draw import plan_draw
 from crane_app.backends.plan import host_step
 from crane_app.backends.rows import Rows, blocks
-from crane_app.contract import Drawn, Layout, Pending, Result, Slot, Work
+from crane_app.contract import Drawn, Layout, Pending, Result, Sampling, Slot, Work
 
 LAYOUT: Layout = (Slot("full", 1, 1),)
 
@@ -40,22 +42,22 @@ class NullCache(Rows):
 
 @dataclass
 class NullPending:
-    """tokens: drawn for each work, None for a middle chunk. fault: raised instead of being read."""
+    """tokens: drawn for each row, None for a middle chunk. fault: raised instead of being read."""
 
-    rows: list[int]
-    tokens: list[int | None]
+    tokens: dict[int, int | None]
     fault: Exception | None = None
 
     def read(self) -> Result:
         if self.fault is not None:
             raise self.fault
-        return Result(tuple(() if t is None else (Drawn(t),) for t in self.tokens))
+        return Result(tuple(() if t is None else (Drawn(t),) for t in self.tokens.values()))
 
 
 @dataclass
 class NullRunner:
     """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
 
+    Choice c takes the token that is c further on, and one that a bias forbids gives way to the next.
     on_launch, on_read: called with the works; what they raise is the step's fault.
     """
 
@@ -72,20 +74,30 @@ class NullRunner:
 
     def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> NullPending:
         host = host_step(self.cache, work, self.vocabulary)
+        plan_draw(work, [span.start for span in host.spans])
         self.on_launch(work)
-        tokens: list[int | None] = []
+        tokens: dict[int, int | None] = {}
         for item, span in zip(work, host.spans, strict=True):
             given = self._carried(item.row, previous) if item.tokens is None else int(item.tokens[-1])
-            tokens.append(self.table(given, span.start + span.new) if item.logits else None)
+            tokens[item.row] = self._draw(given, span.start + span.new, item.draw) if item.logits else None
             self.cache.advance(span.row, span.new)
         try:
             self.on_read(work)
         except Exception as error:
-            return NullPending([w.row for w in work], tokens, error)
-        return NullPending([w.row for w in work], tokens)
+            return NullPending(tokens, error)
+        return NullPending(tokens)
+
+    def _draw(self, given: int, position: int, draw: Sampling | None) -> int:
+        token = self.table(given, position)
+        if draw is None or not (draw.choice or draw.logit_bias):
+            return token
+        token = (token + draw.choice) % self.vocabulary
+        while draw.logit_bias.get(token) == -math.inf:
+            token = (token + 1) % self.vocabulary
+        return token
 
     def _carried(self, row: int, previous: Pending | None) -> int:
         assert isinstance(previous, NullPending), "a carried token needs the step that drew it"
-        token = previous.tokens[previous.rows.index(row)]
+        token = previous.tokens[row]
         assert token is not None
         return token

@@ -23,9 +23,8 @@ MOST_TEXT = 16 * 2**20  # characters of a prompt
 def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequence]:
     """The choices of a request, ready for the scheduler. Raises BadInput with what to change."""
     card = shelved.card
-    if request.endpoint not in ("chat", "generate", "completions", "app", "greedy"):
-        raise BadInput(f"There are no defaults for '{request.endpoint}'.")
-    resolved = resolve(request.asked, shelved.loaded.generation, request.endpoint, card.eos)
+    eos = tuple(id for id in card.eos if 0 <= id < card.vocabulary)  # some configs name ends the model cannot make
+    resolved = resolve(request.asked, shelved.loaded.generation, request.endpoint, eos)
     if resolved.stop and shelved.tokenizer is None:
         raise BadInput(f"The model '{card.name}' has no tokenizer, so a stop text cannot be found. Use stop_token_ids.")
     prompt = np.array(_prompt(request, shelved), np.int32)
@@ -39,7 +38,6 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
     for ids, what in ((resolved.sampling.logit_bias, "logit_bias"), (resolved.stop_ids, "stop_token_ids")):
         if any(not 0 <= i < card.vocabulary for i in ids):
             raise BadInput(f"{what} names a token outside the model's vocabulary of {card.vocabulary}.")
-    tracked.deadline = request.deadline
     tracked.sequences = [
         Sequence(
             id=tracked.stream.id,
@@ -64,8 +62,8 @@ def _prompt(request: Request, shelved: Shelved) -> list[int] | tuple[int, ...]:
     if request.tokens is not None:
         if not all(isinstance(t, int) and not isinstance(t, bool) for t in request.tokens):
             raise BadInput("Tokens must be whole numbers.")
-        if any(not 0 <= t < 2**31 for t in request.tokens):
-            wrong = next(t for t in request.tokens if not 0 <= t < 2**31)
+        if any(not 0 <= t < shelved.card.vocabulary for t in request.tokens):
+            wrong = next(t for t in request.tokens if not 0 <= t < shelved.card.vocabulary)
             raise BadInput(f"The token {wrong} is outside the model's vocabulary of {shelved.card.vocabulary}.")
         return request.tokens
     return encode(shelved, given[0], request.template)
@@ -81,6 +79,9 @@ def encode(shelved: Shelved, given: Any, variables: Mapping[str, Any]) -> list[i
             raise BadInput(f"The prompt has {len(given)} characters; at most {MOST_TEXT} are taken.")
         start = [] if tokenizer.bos is None else [tokenizer.bos]
         return start + list(tokenizer.encode(given))
+    wrong = {"self", "tokenizer", "messages"} & set(variables)
+    if wrong:
+        raise BadInput(f"The chat template cannot be given a variable called '{min(wrong)}'.")
     if shelved.template is None:
         raise BadInput(f"The model '{name}' has no chat template: give a text instead of messages.")
     return list(shelved.template.encode(tokenizer, given, **variables))

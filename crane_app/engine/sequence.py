@@ -11,7 +11,7 @@ from crane_app.contract import BLOCK, Drawn, Sampling, Work
 from crane_app.engine.request import LANES, Piece, Reason, Resolved
 from crane_app.media.detokenize import Detokenizer, StopText
 
-AGEING = 2.0  # seconds of waiting that are worth one lane
+AGEING = 2.0  # seconds of waiting that are worth one lane, for rows and prompts of one model
 
 
 @dataclass(eq=False)
@@ -41,6 +41,7 @@ class Sequence:
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
+        self.due = self.arrived + AGEING * LANES.index(self.lane)  # earlier goes first; all age alike
         self.limit = min(self.resolved.max_tokens, self.context - len(self.prompt))
         self.tokens = np.zeros(len(self.prompt) + max(self.limit, 0), np.int32)
         self.tokens[: len(self.prompt)] = self.prompt
@@ -52,13 +53,14 @@ class Sequence:
             self._early = replace(s, logit_bias={**s.logit_bias, **never})
         self._looks_back = s.penalised
 
-    def urgency(self, now: float) -> float:
-        """Lower goes first: the lane, less what waiting has earned."""
-        return LANES.index(self.lane) - (now - self.arrived) / AGEING
-
     @property
     def prefilling(self) -> bool:
         return self.launched < len(self.prompt)
+
+    @property
+    def cut(self) -> int:
+        """Where the next piece of the prompt ends: at the next line of the grid, or with the prompt."""
+        return min((self.launched // BLOCK + 1) * BLOCK, len(self.prompt))
 
     @property
     def length(self) -> int:
@@ -67,55 +69,48 @@ class Sequence:
 
     @property
     def ready(self) -> bool:
-        """Another token may be started: the prompt is in, the end is not, and it is no more than one step ahead."""
-        ahead = self.made + self.flying
-        return self.finish is None and not self.prefilling and ahead < self.limit and self.flying <= (not self.held)
+        """Another token may be started, the prompt being in: there is one to come, and it is at most one step ahead."""
+        return self.made + self.flying < self.limit and self.flying <= (not self.held)
 
     def chunk(self) -> Work:
-        """The next piece of the prompt, up to the next line of the grid."""
+        """The next piece of the prompt; the last one draws a token."""
         assert self.slot is not None
-        start, length = self.launched, len(self.prompt)
-        end = min((start // BLOCK + 1) * BLOCK, length)
+        start, end = self.launched, self.cut
         self.launched = end
-        if end < length:
+        if end < len(self.prompt):
             return Work(self.slot, self.prompt[start:end], logits=0)
         self.flying += 1
-        return Work(self.slot, self.prompt[start:end], 1, self._sampling(0), self._seen(0), 0, self.resolved.logprobs)
+        seen = self.prompt if self._looks_back else None
+        return Work(self.slot, self.prompt[start:end], 1, self._sampling(0), seen, 0, self.resolved.logprobs)
 
     def step(self) -> Work:
         """One more token, after the one in flight or the last one read."""
         assert self.slot is not None
-        made = self.made
-        tokens = None if self.flying else self.tokens[len(self.prompt) + made - 1 : len(self.prompt) + made]
-        ahead = made + self.flying
+        made, end = self.made, len(self.prompt) + self.made
+        tokens = None if self.flying else self.tokens[end - 1 : end]
+        draw = self._sampling(made + self.flying)
         self.flying += 1
-        return Work(self.slot, tokens, 1, self._sampling(ahead), self._seen(made), made, self.resolved.logprobs)
+        seen = self.tokens[:end] if self._looks_back else None
+        return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs)
 
     def _sampling(self, ahead: int) -> Sampling:
         return self._early if ahead < self.resolved.min_tokens else self._draw
-
-    def _seen(self, made: int) -> np.ndarray | None:
-        return self.tokens[: len(self.prompt) + made] if self._looks_back else None
 
     def take(self, drawn: Drawn) -> None:
         """A drawn token has been read: keep it, show its text, see whether it is the end; a surplus one is dropped."""
         self.flying -= 1
         if self.finish is not None:
             return
-        token, resolved = drawn.token, self.resolved
+        token, resolved, text = drawn.token, self.resolved, ""
         self.tokens[len(self.prompt) + self.made] = token
         self.made += 1
-        text = ""
-        if token in resolved.stop_ids:
-            self.finish = "stop"
-        elif self.words is not None:
+        stopped = token in resolved.stop_ids
+        if self.words is not None and not stopped:
             text = self.words.push(token)
             if self._stops is not None and self.made > resolved.min_tokens:
                 text, stopped = self._stops.push(text)
-                self.finish = "stop" if stopped else None
-        if self.finish is None and self.made >= self.limit:
-            self.finish = "length"
-        if self.finish is not None:
+        if stopped or self.made >= self.limit:
+            self.finish = "stop" if stopped else "length"
             text += self._rest()
         self.emit(Piece(text, (token,), self.choice, (drawn,) if resolved.logprobs else (), self.finish))
 
@@ -124,6 +119,11 @@ class Sequence:
         if self.finish is None:
             self.finish, self.error = reason, error
             self.emit(Piece(self._rest(), (), self.choice, (), reason))
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error although its text cannot be finished."""
+        self.words = self.finish = None
+        self.end("error", error)
 
     def _rest(self) -> str:
         """What the detokeniser and the stop strings still hold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -19,13 +20,10 @@ class Tracked:
         self.sequences: list[Sequence] = []
         self.on_cancel: Callable[[], None] = lambda: None
         self.submitted = time.monotonic()
-        self.deadline: float | None = None
+        self.due = math.inf  # when it ends as cancelled, on the clock of `submitted`
         self.admitted = self.first = 0.0
         self.ended = False
         self._lock = threading.Lock()
-
-    def overdue(self, now: float) -> bool:
-        return self.deadline is not None and now > self.submitted + self.deadline
 
     def put(self, event: Event) -> None:
         self.stream.put(event)
@@ -61,6 +59,8 @@ class Tracked:
 
     def cancel(self) -> None:
         """End it now, on the device thread: its rows leave at the next step, its job is closed."""
+        if self.ended:
+            return
         self.on_cancel()
         for sequence in self.sequences:
             sequence.end("cancelled")
