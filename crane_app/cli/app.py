@@ -16,4 +16,4 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.opener is None:
         raise Unsupported("This way of starting Crane opens no window. Use: python -m crane_app")
-    return args.opener(args.files)
+    return int(args.opener(args.files))

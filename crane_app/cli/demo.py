@@ -12,6 +12,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from crane_app import demo
+    from crane_app.demo import run as show
 
-    return demo.run()
+    return show()

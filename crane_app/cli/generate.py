@@ -14,9 +14,8 @@ from typing import Any
 from crane_app import settings
 from crane_app.cli import engines, sampling
 from crane_app.cli.engines import Opened
-from crane_app.cli.engines import open_model as open_model
 from crane_app.cli.messages import read_messages
-from crane_app.cli.sampling import token_list as token_list
+from crane_app.cli.sampling import token_list
 from crane_app.cli.terminal import any_text, stoppable, unicode
 from crane_app.engine.request import Job, Part, Piece, Request
 from crane_app.errors import BadInput

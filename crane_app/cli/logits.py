@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from crane_app import settings
-from crane_app.cli.generate import token_list
+from crane_app.cli.sampling import token_list
 from crane_app.errors import BadInput
 
 SENTENCE = "Write the logits after each token, float32 [L, V], to a .npy file"
@@ -19,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from crane_app.cli.generate import open_model
+    from crane_app.cli.engines import open_model
     from crane_app.engine import generation
 
     if args.out.suffix != ".npy":
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write(path: Path, scores) -> None:
+def write(path: Path, scores: Any) -> None:
     """The array whole or not at all: written beside the target, then renamed."""
     import numpy as np
 

@@ -1,0 +1,191 @@
+"""Which engine a command uses, and the model in it: the running one if it can be, else one of its own.
+
+Says on stderr which it is, and how far a model is loaded where somebody looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crane_app.engine.interface import EngineLike
+from crane_app.engine.request import ModelCard, Part, Progress
+from crane_app.errors import BadCheckpoint, BadInput, CraneError
+from crane_app.pipelines.chat import events
+
+NO_TOKENIZER = "No tokenizer: "  # how the engine's note about it begins
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model in an engine, and the seconds its loading took."""
+
+    engine: EngineLike
+    card: ModelCard
+    seconds: float
+
+    @property
+    def textless(self) -> str:
+        """Why the model has no tokenizer; empty if it has one."""
+        found = (note.removeprefix(NO_TOKENIZER) for note in self.card.notes if note.startswith(NO_TOKENIZER))
+        return next(found, "")
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--new-engine", action="store_true", help="Start an engine of its own for this command")
+
+
+@contextlib.contextmanager
+def one_off(args: argparse.Namespace) -> Iterator[Opened]:
+    """The model that the flags name: in the running engine if there is one that has nothing against it, else here."""
+    if not args.model:
+        raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL).")
+    _hush()
+    engine = None if args.new_engine else _running(args)
+    if engine is None:
+        from crane_app.engine.engine import Engine
+
+        engine = Engine()
+    else:
+        note(f"using the running engine (pid {engine.stats().pid}).")
+    try:
+        yield load(engine, args)
+    except BaseException:
+        engine.close(drain=False)
+        raise
+    engine.close()
+
+
+@contextlib.contextmanager
+def shared(args: argparse.Namespace) -> Iterator[tuple[EngineLike, str]]:
+    """The engine that the programs of this user share, started if need be, and a line that says which it is."""
+    from crane_app.engine.process.client import connect
+
+    _hush()
+    client = connect(new_engine=args.new_engine)
+    which = f"Using the running engine (pid {client.peer.pid})." if client.attached else "Started an engine."
+    try:
+        yield client, which
+    finally:
+        client.close(drain=False)
+
+
+def load(engine: EngineLike, args: argparse.Namespace) -> Opened:
+    """Load the model of the flags, or find it loaded; by its folder, or by the name under which the engine has it."""
+    started = time.perf_counter()
+    cards = {card.name: card for card in engine.models()}
+    there = _loaded(cards, args.model)
+    if there is not None and not _fits(there, args):
+        raise BadInput(
+            f"The engine has {there.name} loaded with {there.backend} on {there.device} in {there.dtype}, which is "
+            "not what the flags ask for. Leave them out, or use --new-engine."
+        )
+    if there is not None:
+        # Asked for once more, so that after a death of the engine it is loaded again as it was.
+        stream = engine.load(there.folder, there.name, there.backend, there.device, there.dtype)
+    else:
+        folder = Path(args.model).expanduser()
+        name = folder.name if folder.name and folder.name not in cards else str(folder.absolute())
+        stream = engine.load(str(folder), name, args.backend, args.device, args.dtype)
+    card = None
+    try:
+        for event in events(stream):
+            if isinstance(event, Progress):
+                _show(event)
+            elif isinstance(event, Part):
+                card = event.value
+    finally:
+        stream.cancel()
+        _show(None)
+    if not isinstance(card, ModelCard):
+        raise CraneError(f"Loading {args.model} was stopped.")
+    return Opened(engine, card, time.perf_counter() - started)
+
+
+def open_model(args: argparse.Namespace) -> tuple[Any, float]:
+    """The model of the flags without an engine, and the seconds its loading took; notes go to stderr."""
+    from crane_app.engine import loading
+
+    if not args.model:
+        raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL).")
+    started = time.perf_counter()
+    loaded = loading.load(Path(args.model).expanduser(), args.backend, args.device, args.dtype)
+    for text in loaded.notes:
+        note(text)
+    return loaded, time.perf_counter() - started
+
+
+def notes(opened: Opened) -> None:
+    """Say what a person should know about how the model was loaded."""
+    for text in opened.card.notes:
+        if text.startswith(NO_TOKENIZER):
+            text = f"ids only, no text: {opened.textless}"
+        note(text)
+
+
+def note(text: str) -> None:
+    print(f"crane: note: {text}", file=sys.stderr, flush=True)
+
+
+def needs_tokenizer(opened: Opened) -> None:
+    """BadCheckpoint with the reason if the model's folder has no tokenizer, or a broken one."""
+    if opened.textless:
+        raise BadCheckpoint(opened.textless)
+
+
+def _running(args: argparse.Namespace) -> EngineLike | None:
+    """A connection with the running engine; None if there is none, or if it has the model in another way."""
+    from crane_app.engine.process.client import connect
+
+    client = None
+    try:
+        client = connect(start=False)
+        there = _loaded({card.name: card for card in client.models()}, args.model)
+    except CraneError:
+        if client is not None:
+            client.close(drain=False)
+        return None
+    if there is None or _fits(there, args):
+        return client
+    client.close(drain=False)
+    return None
+
+
+def _loaded(cards: dict[str, ModelCard], model: str) -> ModelCard | None:
+    """The loaded model of that folder, else of that name, where no folder has it."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        same = (c for c in cards.values() if os.path.realpath(c.folder) == os.path.realpath(folder))
+        return next(same, None)
+    return cards.get(model)
+
+
+def _fits(card: ModelCard, args: argparse.Namespace) -> bool:
+    """Whether the model is loaded as the flags say, where they say anything."""
+    return (
+        args.backend in (None, card.backend)
+        and args.device in ("auto", card.device)
+        and args.dtype in (None, card.dtype)
+    )
+
+
+def _hush() -> None:
+    """What an engine logs is for its log; a command says one sentence, and all of it with CRANE_DEBUG=1."""
+    if os.environ.get("CRANE_DEBUG") != "1":
+        logging.getLogger("crane_app").addHandler(logging.NullHandler())
+
+
+def _show(progress: Progress | None) -> None:
+    """How far it is, on one line that is wiped at the end; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return
+    done = "" if progress is None else f"{progress.doing} ... {100 * progress.done // max(progress.total, 1)} %"
+    print(f"\r\x1b[K{done}", end="", file=sys.stderr, flush=True)
