@@ -91,8 +91,8 @@ class Sampling:
     """How a row's tokens are drawn; complete, nothing left to a default elsewhere. temperature 0 is greedy.
 
     Order: bias, repetition penalty, presence and frequency, temperature, top_k (exactly k, ties to the lower id), top_p
-    (of the mass top_k left; a token stays while the mass before it is below), min_p (times the best). The noise of a draw depends on
-    (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no token, -1 at all.
+    (of the mass top_k left; a token stays while the mass before it is below), min_p (times the best). The noise of a
+    draw depends on (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no token, -1 at all.
     """
 
     temperature: float = 0.0
@@ -193,9 +193,9 @@ class Ops(Protocol):
         """
 
     def rope(self, x: Array, rotary: Rotary, pairs: bool = False) -> Array:
-        """Turn x [N, H, D] by its J = len(inverse) angles: dims j and j + J, or 2j and 2j + 1 with `pairs`; dims past 2J
-        pass through.
+        """Turn x [N, H, D] by its J = len(inverse) angles: dims j and j + J, or 2j and 2j + 1 with `pairs`.
 
+        Dims past 2J pass through.
         Computed in float32. arXiv 2104.09864.
         """
 
@@ -213,7 +213,7 @@ class Ops(Protocol):
         """
 
     def recall(self, q: Array, step: Step, layer: int, *, scale: float | None = None) -> Array:
-        """Unmasked attention of q [N, H, D] over its row's memory (cross-attention), heads as in `attend`; [N, H, D]."""
+        """Unmasked attention of q [N, H, D] over its row's memory (cross-attention), heads as in `attend`."""
 
     def experts(self, x: Array, scores: Array, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool) -> Array:
         """Mixture of experts: each token's k best by softmax(scores [N, X]) in float32, weighted and summed; [N, E].

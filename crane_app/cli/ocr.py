@@ -22,9 +22,7 @@ MOST_INPUT = 1 << 30  # bytes of standard input
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="A picture or PDF; - reads standard input")
-    parser.add_argument(
-        "--format", choices=["text", "markdown", "json"], default="text", help="Of the output (text)"
-    )
+    parser.add_argument("--format", choices=["text", "markdown", "json"], default="text", help="Of the output (text)")
     parser.add_argument("--out", metavar="FILE", help="Write there instead of standard output")
     parser.add_argument("--keep-lines", action="store_true", help="Break lines where the page does")
 
@@ -127,9 +125,7 @@ def _save(path: Path, text: str) -> None:
         temporary.chmod(_mode(path))
         temporary.replace(path)
     except OSError as error:
-        raise CraneError(
-            f"'{path}' cannot be written ({error.strerror}). Check the folder and disk."
-        ) from error
+        raise CraneError(f"'{path}' cannot be written ({error.strerror}). Check the folder and disk.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -136,8 +136,8 @@ def bias(text: str) -> tuple[int, float]:
         found = int(token), float(amount)
     except ValueError:
         raise argparse.ArgumentTypeError(f"a bias is ID=NUMBER, not '{text:.60}'") from None
-    if found[0] < 0 or not math.isfinite(found[1]):
-        raise argparse.ArgumentTypeError(f"a bias is a token's id and a finite number, not '{text:.60}'")
+    if found[0] < 0 or not abs(found[1]) <= 100:
+        raise argparse.ArgumentTypeError(f"a bias is a token's id and a number from -100 to 100, not '{text:.60}'")
     return found
 
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from crane_app.backends import choose
 from crane_app.engine.loading import Loaded, loading
-from crane_app.engine.models import Shelf, Shelved
+from crane_app.engine.models import Shelf, Shelved, let_go
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.tracking import Tracked
@@ -80,6 +81,9 @@ def loading_job(
         words = host.submit(_words, path)
         loaded = yield from _weights(path, called, backend, device, dtype)
         yield Part(_shelve(shelf, called, loaded, *words.result()))
+    except GeneratorExit:
+        let_go(choose(backend, device, dtype))
+        raise
     finally:
         shelf.loading.discard(called)
         host.shutdown(wait=False, cancel_futures=True)

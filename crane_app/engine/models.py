@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from crane_app.contract import Backend
 from crane_app.engine.loading import Loaded
 from crane_app.engine.request import ModelCard
 from crane_app.engine.scheduler import Scheduler, known
@@ -101,8 +104,7 @@ class Shelf:
         with self._lock:
             del self._models[shelved.card.name]
         del shelved  # the last hold on the weights, before the library gives back what is free
-        gc.collect()
-        backend.trim()
+        let_go(backend)
         return done
 
     def trim(self) -> None:
@@ -123,3 +125,16 @@ class Shelf:
             total.steps += scheduler.steps
             total.tokens += scheduler.tokens
         return total
+
+
+def let_go(backend: Backend) -> None:
+    """Give the system all memory that nobody holds any more.
+
+    glibc keeps freed pieces of up to 32 MB for itself until it is told to trim (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    gc.collect()
+    backend.trim()
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -52,9 +52,7 @@ class Document:
     """
 
     def __init__(self, source: Source, name: str = "") -> None:
-        self.name = (
-            f"'{shown(name or str(source))}'" if name or not isinstance(source, bytes) else "The input"
-        )
+        self.name = f"'{shown(name or str(source))}'" if name or not isinstance(source, bytes) else "The input"
         file = _opened(source, self.name)
         try:
             self._sheets = _sheets(file, self.name)
@@ -224,9 +222,7 @@ def _fitting_dpi(width: float, height: float) -> float:
 
 
 def _too_big(name: str) -> BadInput:
-    return BadInput(
-        f"{name} has more than {MOST_PIXELS // 1_000_000} million pixels. Make it smaller or cut it up."
-    )
+    return BadInput(f"{name} has more than {MOST_PIXELS // 1_000_000} million pixels. Make it smaller or cut it up.")
 
 
 def _upright(picture: Image.Image) -> Image.Image:

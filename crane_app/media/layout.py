@@ -308,8 +308,7 @@ def paragraphs(block: Block, median: float) -> list[list[Row]]:
 def _far(block: Block) -> float:
     """The pitch in heights of lines from which on two rows are apart, judged by a long block itself."""
     pitches = [
-        (below.middle - above.middle) / max(above.height, below.height)
-        for above, below in itertools.pairwise(block)
+        (below.middle - above.middle) / max(above.height, below.height) for above, below in itertools.pairwise(block)
     ]
     return min(1.35 * float(np.median(pitches)), FAR) if len(pitches) > 2 else NEAR
 

@@ -76,8 +76,7 @@ def strips(height: int, width: int) -> list[Strip]:
     tops = list(range(0, height - overlap, length - overlap))
     cuts = [-math.inf, *(top + overlap / 2 for top in tops[1:]), math.inf]
     return [
-        Strip(top, min(top + length, height), *own)
-        for top, own in zip(tops, itertools.pairwise(cuts), strict=True)
+        Strip(top, min(top + length, height), *own) for top, own in zip(tops, itertools.pairwise(cuts), strict=True)
     ]
 
 
@@ -172,9 +171,7 @@ class Reader:
             except MemoryError as error:
                 raise NotEnoughMemory("The picture does not fit in memory. Make it smaller.") from error
             except ImportError as error:
-                raise CraneError(
-                    f"The reader of pictures cannot start ({error}). Install Crane again."
-                ) from error
+                raise CraneError(f"The reader of pictures cannot start ({error}). Install Crane again.") from error
             except Exception as error:
                 raise CraneError(
                     f"The reader failed on this picture ({_short(error)}). Save it in another size or format."
@@ -210,9 +207,7 @@ class Reader:
             if text.strip() and score >= LEAST_SCORE:
                 yield text.strip(), np.roll(box, -turn, axis=0) - margin, float(score)
 
-    def _recognize(
-        self, crops: list[np.ndarray], boxes: np.ndarray
-    ) -> tuple[list[int], list[str], list[float]]:
+    def _recognize(self, crops: list[np.ndarray], boxes: np.ndarray) -> tuple[list[int], list[str], list[float]]:
         """Quarter turns, text and score of each crop.
 
         Upright lines are read once. Those that may stand on their head, or all where most do, are read both

@@ -59,9 +59,7 @@ class Tokenizer:
         self._verbatim: dict[int, bytes] = {}  # not in byte-level spelling, which the library overlooks
         if byte_level:
             self._verbatim = {id: token.content.encode() for id, token in added.items()}
-        markup = {
-            id: token for id, token in added.items() if token.special or not WORDS.fullmatch(token.content)
-        }
+        markup = {id: token for id, token in added.items() if token.special or not WORDS.fullmatch(token.content)}
         # `encode_special_tokens` holds back special tokens only, so all markup is made special; what was
         # special in the files is noted above, and matching does not depend on it otherwise.
         library.add_special_tokens([_as_special(token) for token in markup.values()])

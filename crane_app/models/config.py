@@ -1,4 +1,4 @@
-"""config.json of a text decoder, as published (rope_theta, rope_scaling) and as transformers 5 has it (rope_parameters).
+"""config.json of a text decoder, as published (rope_theta, rope_scaling) or from transformers 5 (rope_parameters).
 
 Every number is checked here, since shapes and loops are made from them.
 """

@@ -149,9 +149,7 @@ class PicturesView(QWidget):
         self.copy_action = act("copy", tr("&Copy"), self.copy, Keys.Copy)
         self.copy_text_action = act("copy_text", tr("Copy &text"), self.copy_text)
         markdown_keys = QKeySequence("Ctrl+Shift+C")
-        self.copy_markdown_action = act(
-            "copy_markdown", tr("Copy as &Markdown"), self.copy_markdown, markdown_keys
-        )
+        self.copy_markdown_action = act("copy_markdown", tr("Copy as &Markdown"), self.copy_markdown, markdown_keys)
         self.previous_action = act("previous", tr("&Previous page"), lambda: self.turn(-1), "Alt+Left")
         self.next_action = act("next", tr("&Next page"), lambda: self.turn(1), "Alt+Right")
         self.zoom_in_action = act("zoom_in", tr("Zoom &in"), lambda: self.canvas.zoom_in(), Keys.ZoomIn)

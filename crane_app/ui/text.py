@@ -100,9 +100,7 @@ class TextPane(QTextEdit):
         return data
 
     def event(self, event: QEvent) -> bool:
-        copying = event.type() == QEvent.Type.ShortcutOverride and event.matches(
-            QKeySequence.StandardKey.Copy
-        )
+        copying = event.type() == QEvent.Type.ShortcutOverride and event.matches(QKeySequence.StandardKey.Copy)
         # Left to the window's action, which copies everything when nothing is selected.
         return False if copying else super().event(event)
 

@@ -136,9 +136,7 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(tmp_path: Path) -> 
             run(a, "--out", str(out))
 
 
-def test_signs_that_the_terminal_lacks_become_question_marks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signs_that_the_terminal_lacks_become_question_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     box = ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0), (0.0, 9.0))
     monkeypatch.setattr(Reader, "lines", lambda *_: [Line("Łódź é", box, 1.0)])
     raw = io.BytesIO()
@@ -147,9 +145,7 @@ def test_signs_that_the_terminal_lacks_become_question_marks(
     assert raw.getvalue().decode("latin-1") == "?ód? é\n"
 
 
-SCRIPT = (
-    "import argparse, sys; from crane_app.cli import ocr; p = argparse.ArgumentParser(); ocr.add_flags(p)\n"
-)
+SCRIPT = "import argparse, sys; from crane_app.cli import ocr; p = argparse.ArgumentParser(); ocr.add_flags(p)\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
@@ -182,7 +178,5 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
 def test_the_real_reader_keeps_the_lines_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(FOLDER / "page.png"), "--keep-lines") == 0
     out = capsys.readouterr().out
-    assert out.startswith(
-        "Where the cranes rest in autumn\n\nEvery October the cranes come down to\nthe shallow"
-    )
+    assert out.startswith("Where the cranes rest in autumn\n\nEvery October the cranes come down to\nthe shallow")
     assert "Binocu-\nlars help" in out

@@ -92,9 +92,7 @@ def test_the_leading_space_goes_unless_the_ids_continue_a_text(sentence_piece: T
 
 
 @given(ids=st.lists(st.integers(-1, 262)), special=st.booleans())
-def test_pieces_joined_are_the_whole(
-    byte_level: Tokenizer, sentence_piece: Tokenizer, ids: list[int], special: bool
-):
+def test_pieces_joined_are_the_whole(byte_level: Tokenizer, sentence_piece: Tokenizer, ids: list[int], special: bool):
     for tokenizer in (byte_level, sentence_piece):
         assert "".join(streamed(tokenizer, ids, special)) == tokenizer.decode(ids, special=special)
 
@@ -190,9 +188,7 @@ def test_an_empty_stop_word_is_refused():
     stops=st.lists(st.text("ab🙂", min_size=1, max_size=5), max_size=4),
     places=st.lists(st.integers(0, 100), max_size=8),
 )
-def test_what_is_shown_is_the_text_up_to_the_earliest_stop_word(
-    text: str, stops: list[str], places: list[int]
-):
+def test_what_is_shown_is_the_text_up_to_the_earliest_stop_word(text: str, stops: list[str], places: list[int]):
     shown, stopped, stop_text = run(stops, parts(text, places))
     whole = cut(text, stops)
     assert shown == whole

@@ -73,15 +73,11 @@ def twelve_bits(packed: bytes) -> bytes:
     shorts = {256: width, 257: 1, 258: 12, 259: 1, 262: 1, 277: 1, 278: 1}
     longs = {273: 8 + 2 + 9 * 12 + 4, 279: len(packed)}
     entries = [(tag, 3, value) for tag, value in shorts.items()] + [(tag, 4, v) for tag, v in longs.items()]
-    packed_entries = b"".join(
-        struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in sorted(entries)
-    )
+    packed_entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in sorted(entries))
     return b"II*\0" + struct.pack("<IH", 8, 9) + packed_entries + bytes(4) + packed
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "I", "I;16", "F", "LAB"]
-)
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "I", "I;16", "F", "LAB"])
 def test_every_mode_is_black_where_it_is_dark_and_white_where_it_is_bright(mode: str) -> None:
     grey = Image.fromarray(np.array([[0, 0, 255, 255]], np.uint8).repeat(2, axis=0))
     if mode == "LAB":
@@ -103,9 +99,7 @@ def test_wide_greys_keep_their_steps(dtype: type, white: float) -> None:
 
 
 def test_a_scan_of_twelve_bits_is_not_nearly_black() -> None:
-    assert only(twelve_bits(b"\xff\xff\xff\x00\x00\x00")).tolist() == [
-        [[255] * 3, [255] * 3, [0] * 3, [0] * 3]
-    ]
+    assert only(twelve_bits(b"\xff\xff\xff\x00\x00\x00")).tolist() == [[[255] * 3, [255] * 3, [0] * 3, [0] * 3]]
 
 
 def test_nothing_but_nan_is_black() -> None:
@@ -317,6 +311,5 @@ def test_damage_anywhere_is_pixels_or_a_sentence(data: st.DataObject) -> None:
 
 
 SMALL = [
-    saved(Image.effect_noise((16, 16), 50), format)
-    for format in ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP")
+    saved(Image.effect_noise((16, 16), 50), format) for format in ("PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP")
 ] + [pdf((72, 72))]

@@ -170,9 +170,7 @@ def test_lines_meet_as_their_language_wants(lines: list[str], text: str) -> None
     assert joined(lines) == text
 
 
-boxes = st.tuples(
-    st.floats(0, 3000), st.floats(0, 3000), st.floats(0, 900), st.floats(0, 90), st.integers(0, 359)
-)
+boxes = st.tuples(st.floats(0, 3000), st.floats(0, 3000), st.floats(0, 900), st.floats(0, 90), st.integers(0, 359))
 words = st.text(alphabet="ab -1.\u00ad日א", max_size=12)
 
 
@@ -195,9 +193,7 @@ def test_joining_loses_nothing_but_hyphens_and_spaces(lines: list[str]) -> None:
 
 
 @settings(max_examples=60)
-@given(
-    st.integers(1, 3), st.lists(st.integers(3, 12), min_size=3, max_size=3), st.randoms(use_true_random=False)
-)
+@given(st.integers(1, 3), st.lists(st.integers(3, 12), min_size=3, max_size=3), st.randoms(use_true_random=False))
 def test_columns_of_any_length_are_found(columns: int, counts: list[int], luck: random.Random) -> None:
     page = []
     for c in range(columns):

@@ -32,9 +32,7 @@ def reader() -> Iterator[Reader]:
         yield Reader()
 
 
-def drawn(
-    text: str, size: int = 24, paper: str = "white", ink: str = "black", margin: int = 3
-) -> Image.Image:
+def drawn(text: str, size: int = 24, paper: str = "white", ink: str = "black", margin: int = 3) -> Image.Image:
     font = ImageFont.load_default(size)
     picture = Image.new("RGB", (round(font.getlength(text)) + 2 * margin, size + 2 * margin + 4), paper)
     ImageDraw.Draw(picture).text((margin, margin), text, font=font, fill=ink)

@@ -376,9 +376,7 @@ def test_a_pipe_in_place_of_the_file_does_not_hang(tmp_path: Path):
         Tokenizer.open(tmp_path)
 
 
-@given(
-    place=st.floats(0, 0.999), piece=st.sampled_from(["", '"', "{", "]", "0", "-1", "null", "\\u0000", "é"])
-)
+@given(place=st.floats(0, 0.999), piece=st.sampled_from(["", '"', "{", "]", "0", "-1", "null", "\\u0000", "é"]))
 def test_a_changed_file_never_surprises(tmp_path_factory: pytest.TempPathFactory, place: float, piece: str):
     folder = tmp_path_factory.getbasetemp() / "changed"
     folder.mkdir(exist_ok=True)

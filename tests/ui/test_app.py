@@ -55,9 +55,7 @@ def test_macs_and_windows_have_displays(no_display, platform):
 
 
 def test_asking_for_a_display_does_not_import_qt():
-    code = (
-        "import sys; from crane_app.ui import app; app.display_available(); print('PySide6' in sys.modules)"
-    )
+    code = "import sys; from crane_app.ui import app; app.display_available(); print('PySide6' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
 
@@ -68,9 +66,7 @@ def test_missing_libraries_are_named_with_the_command_that_brings_them(monkeypat
     monkeypatch.setitem(libraries.PLATFORM, "xcb", {"libxcb-nothere.so.0": "libxcb-nothere0"})
     monkeypatch.setitem(libraries.PLATFORM, "wayland", {})
     # THEN the sentence has both, and what to type
-    with pytest.raises(
-        Unsupported, match=r"libnothere\.so\.1.*apt-get install -y .*libnothere1 libxcb-nothere0"
-    ):
+    with pytest.raises(Unsupported, match=r"libnothere\.so\.1.*apt-get install -y .*libnothere1 libxcb-nothere0"):
         libraries.require(("xcb",))
     # AND what X11 needs is not asked for where Wayland does
     with pytest.raises(Unsupported) as told:

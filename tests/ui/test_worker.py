@@ -107,9 +107,7 @@ def test_a_worker_cancelled_before_its_start_never_steps(qtbot):
     assert (started, heard.news) == ([], [])
 
 
-@pytest.mark.parametrize(
-    "error", [BadInput("The file is empty."), ValueError("x"), MemoryError(), SystemExit(1)]
-)
+@pytest.mark.parametrize("error", [BadInput("The file is empty."), ValueError("x"), MemoryError(), SystemExit(1)])
 def test_an_error_arrives_and_only_an_unexpected_one_is_logged(qtbot, caplog, error):
     # GIVEN a generator that fails after its first yield
     def steps():

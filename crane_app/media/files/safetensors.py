@@ -275,9 +275,7 @@ def _check_cover(file: Path, tensors: dict[str, Tensor], data: int, size: int) -
         if tensor.start < end:
             raise BadCheckpoint(f"{file}: tensor {_show(name)} overlaps tensor {_show(before)}")
         if tensor.start > end:
-            raise BadCheckpoint(
-                f"{file}: has a hole of {tensor.start - end} bytes before tensor {_show(name)}"
-            )
+            raise BadCheckpoint(f"{file}: has a hole of {tensor.start - end} bytes before tensor {_show(name)}")
         end, before = tensor.start + tensor.size, name
     if end != size:
         raise BadCheckpoint(f"{file}: its last {size - end} bytes belong to no tensor")
