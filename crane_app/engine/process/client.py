@@ -263,7 +263,7 @@ class Client:
             lost=tuple(stream.id for stream in lost),
             interrupted=tuple(stream.id for stream in begun),
         )
-        log.warning("the engine died: %s", self.last_crash)
+        log.info("the engine died: %s", self.last_crash)
         for doing, folder in blamed:
             self._ledger.died(doing, folder)
         for stream in lost:
