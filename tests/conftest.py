@@ -7,6 +7,7 @@ A test that takes `backend` runs on every installed backend in every dtype; one 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,8 @@ XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set before any test module is imported, since paths may be read at import."""
+    # A job started in the background ignores Ctrl-C, and so would every process that a test wants to stop by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tempfile.TemporaryDirectory(prefix="crane-")
     config.add_cleanup(folder.cleanup)
     kept = {name: os.environ.get(name) for name in (*HOMES, *XDG)}

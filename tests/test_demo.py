@@ -56,8 +56,7 @@ def test_the_tool_draws_the_page_that_is_shipped(tmp_path: Path) -> None:
     runpy.run_path(str(TOOL))["main"](tmp_path)
     assert (tmp_path / "page.txt").read_bytes() == (demo.FOLDER / "page.txt").read_bytes()
     drawn, shipped = (
-        np.asarray(Image.open(folder / "page.png").convert("L")).astype(int)
-        for folder in (tmp_path, demo.FOLDER)
+        np.asarray(Image.open(folder / "page.png").convert("L")).astype(int) for folder in (tmp_path, demo.FOLDER)
     )
     # Pillow's FreeType may place a letter a little differently from one version to the next.
     assert np.abs(drawn - shipped).mean() < 2

@@ -65,11 +65,7 @@ class Function:
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
         pairs = [(target, value)]
-        if (
-            isinstance(target, ast.Tuple)
-            and isinstance(value, ast.Tuple)
-            and len(target.elts) == len(value.elts)
-        ):
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
             pairs = list(zip(target.elts, value.elts, strict=True))
         for one, given in pairs:
             if isinstance(one, ast.Name) and self.is_ops(given):
@@ -105,8 +101,8 @@ class Function:
 
     def calls(self, node: ast.AST) -> Iterator[str]:
         match node:
-            case ast.Call(func=ast.Attribute(value=owner, attr=name), args=args, keywords=keywords) if (
-                self.is_array(owner)
+            case ast.Call(func=ast.Attribute(value=owner, attr=name), args=args, keywords=keywords) if self.is_array(
+                owner
             ):
                 if name not in METHODS:
                     yield f".{name}() is not the same on both backends"
@@ -126,9 +122,7 @@ class Function:
 
     def looks(self, node: ast.AST) -> Iterator[str]:
         match node:
-            case ast.Subscript(value=ast.Attribute(value=owner, attr="shape"), slice=index) if self.is_array(
-                owner
-            ):
+            case ast.Subscript(value=ast.Attribute(value=owner, attr="shape"), slice=index) if self.is_array(owner):
                 if ast.unparse(index) in ("0", "-2", "-3", "-4") or isinstance(index, ast.Slice):
                     yield f".shape[{ast.unparse(index)}] may name the leading axis"
             case ast.Attribute(value=owner, attr=name) if self.is_array(owner) and name not in {

@@ -30,7 +30,5 @@ def test_no_function_is_longer_than_a_screen():
 
 
 def test_no_module_is_longer_than_a_file_one_can_know():
-    found = longest(
-        [(len(path.read_text("utf-8").splitlines()), f"{path.relative_to(ROOT)}") for path in MODULES]
-    )
+    found = longest([(len(path.read_text("utf-8").splitlines()), f"{path.relative_to(ROOT)}") for path in MODULES])
     assert not [f for f in found if f[0] > MODULE], f"more than {MODULE} lines"

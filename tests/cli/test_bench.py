@@ -94,11 +94,14 @@ def test_ctrl_c_ends_every_process(tmp_path: Path):
     flags = ["--model", str(folder), "--cpu", "--backend", LIBRARY, "--rounds", "1000000", "--prompts", "8"]
     command = [sys.executable, "-m", "crane_app", "bench", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-        while "prompt of" not in process.stderr.readline():
-            assert process.poll() is None
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert children
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        assert "Stopped." in process.stderr.read()
+        try:
+            while "prompt of" not in process.stderr.readline():
+                assert process.poll() is None
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            assert children
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+            assert "Stopped." in process.stderr.read()
+        finally:
+            process.kill()
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110
