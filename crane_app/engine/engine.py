@@ -63,8 +63,9 @@ class Engine:
         self._closing: bool | None = None  # None: open; True: draining; False: at once
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._own: threading.Thread | None = None
         if start:
-            self._thread = threading.Thread(target=self.run, name="crane-device", daemon=True)
+            self._thread = self._own = threading.Thread(target=self.run, name="crane-device", daemon=True)
             self._thread.start()
 
     # Called from any thread
@@ -131,6 +132,8 @@ class Engine:
         self._wake()
         if threading.current_thread() is not self._thread:
             self._ended.wait()
+            if self._own is not None:
+                self._own.join()  # a thread that still lets go of tensors while Python exits would abort it
 
     # On the device thread
 

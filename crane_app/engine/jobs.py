@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,13 @@ def loading_job(
 def _weights(
     path: Path, called: str, backend: str | None, device: str, dtype: Any
 ) -> Generator[Progress, None, Loaded]:
-    steps = loading(path, backend, device, dtype)
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as finished:
-            return finished.value  # type: ignore[no-any-return]
-        yield Progress(done, total, f"loading {called}")
+    with closing(loading(path, backend, device, dtype)) as steps:
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as finished:
+                return finished.value  # type: ignore[no-any-return]
+            yield Progress(done, total, f"loading {called}")
 
 
 def _words(folder: Path) -> tuple[Any, Any, list[str]]:
