@@ -22,6 +22,7 @@ from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
 LARGEST_CONFIG = 16 * 2**20
+ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _adapted(
         eos=_eos(folder, generation, raw),
         generation=generation,
         nbytes=facts.nbytes,
-        notes=(*_notes(raw, []), *facts.notes),
+        notes=(*_notes(raw, []), ONE_AT_A_TIME.format(name=facts.architecture), *facts.notes),
     )
 
 

@@ -39,7 +39,16 @@ CHATML = """\
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
-FAMILIES = {"qwen2": CHATML, "qwen2_moe": CHATML, "qwen3": CHATML, "qwen3_moe": CHATML}
+# Qwen2.5 speaks under this name where a conversation gives it none (its model card).
+QWEN2_5 = (
+    """\
+{%- if messages[0].role != 'system' %}
+    {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+"""
+    + CHATML
+)
+FAMILIES = {"qwen2": QWEN2_5, "qwen2_moe": QWEN2_5, "qwen3": CHATML, "qwen3_moe": CHATML}
 
 # Typed characters, and between them what no markup consists of alone.
 TYPED_RUN = re.compile("[T]+(?:[^!#-/:-[\\]-~T]++[T]+)*".replace("T", TYPED.pattern.strip("[]")))

@@ -491,7 +491,7 @@ def test_qwen_without_a_template_speaks_chatml_and_others_do_not_chat(tmp_path: 
     assert ChatTemplate.open(tmp_path) is None
     write(tmp_path, config_json={"model_type": "llama"})
     assert ChatTemplate.open(tmp_path) is None
-    write(tmp_path, config_json={"model_type": "qwen2"})
+    write(tmp_path, config_json={"model_type": "qwen3"})
     assert said(tmp_path) == template(CHATML).text([user("Hi")]) == family("chatml").text([user("Hi")])
 
 
@@ -522,3 +522,15 @@ def test_variables_reach_the_template_and_tokens_can_be_named(tmp_path: Path):
     source = "{{ enable_thinking }}{{ tools is none }}{{ documents is none }}{{ bos_token }}{{ strftime_now('%Y') }}"
     year = time.strftime("%Y")
     assert template(source).text([user("Hi")], enable_thinking=False) == f"FalseTrueTrue<s>{year}"
+
+
+def test_qwen2_5_without_a_template_speaks_under_its_own_name(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    template = ChatTemplate.open(tmp_path)
+    assert template is not None
+    assert template.text([{"role": "user", "content": "Hi"}]) == (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    told = template.text([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    assert told.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user")
