@@ -316,8 +316,12 @@ def test_a_conversation_on_a_terminal(opened, folder):
     crane.type("\x03")
     crane.wait(r"\(stopped\)")
     crane.wait("> ")
-    crane.type("\x03")
-    crane.wait("Ctrl-C again leaves")
+    try:
+        crane.type("\x03")
+        crane.wait("Ctrl-C again leaves", 10)
+    except AssertionError:  # readline drops a press that comes while it takes the terminal over
+        crane.type("\x03")
+        crane.wait("Ctrl-C again leaves")
     crane.wait("> ")
     crane.type("\x03")
     assert crane.ended() == 0

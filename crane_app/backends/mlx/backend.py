@@ -103,6 +103,7 @@ class Backend:
         return mx.get_active_memory()
 
     def trim(self) -> None:
+        mx.synchronize()
         mx.clear_cache()
 
     def running(self):

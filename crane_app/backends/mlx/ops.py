@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import mlx.core as mx
 import numpy as np
 
@@ -12,7 +10,6 @@ from crane_app.backends.mlx.leaf import Leaf, Product
 from crane_app.backends.mlx.step import Chunk, Decode
 
 
-@partial(mx.compile, shapeless=True)
 def _swiglu(gate, up):
     return gate * mx.sigmoid(gate) * up
 
@@ -22,6 +19,9 @@ class Ops:
 
     def __init__(self, gathers_wide: bool):
         self._gathers_wide = gathers_wide
+        # Not a module's global: what a thread compiled must be freed before the thread ends, for MLX frees it after
+        # Python has let go of the thread, and if Python itself is ending then, the process aborts.
+        self.swiglu = mx.compile(_swiglu, shapeless=True)
         self._periods: dict[int, tuple[np.ndarray, mx.array]] = {}
 
     def embed(self, tokens, w: Leaf):
@@ -40,9 +40,6 @@ class Ops:
 
     def rms_norm(self, x, w: Leaf, eps: float):
         return mx.fast.rms_norm(x, w.weight, eps)
-
-    def swiglu(self, gate, up):
-        return _swiglu(gate, up)
 
     def take(self, x, index):
         return x[index]
@@ -117,7 +114,7 @@ class Ops:
         if normalise:
             share = share / share.sum(-1, keepdims=True)
         gate, up = mx.split(self._gathered(x[:, None, None], gate_up, chosen), 2, -1)
-        parts = mx.squeeze(self._gathered(_swiglu(gate, up), down, chosen), 2)
+        parts = mx.squeeze(self._gathered(self.swiglu(gate, up), down, chosen), 2)
         return (parts * share[..., None]).sum(1).astype(x.dtype)
 
     def _gathered(self, x, w: Leaf, chosen):
