@@ -1,0 +1,1 @@
+"""What the user keeps, on disk: conversations, models, takes. Knows no window and no tensor."""
