@@ -2,7 +2,8 @@
 
 Everything a forward touches is here; no tensor library is. Letters: N new tokens of all rows of a step,
 M of them with logits, H query heads, G key heads, D head size, E hidden, F inner width, X experts, V vocabulary,
-S cached positions, C columns of a memory. All index arrays and tokens are int32.
+S cached positions, C columns of a memory or channels of a signal, T frames, I and O channels in and out, K taps.
+All index arrays and tokens are int32.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class HostTensor:
 class Leaf(Protocol):
     """A parameter as a backend holds it: weight, bias, packing and merging are its own business."""
 
-    shape: tuple[int, ...]  # logical [O, I]; [X, O, I] for stacked experts; [E] for a norm
+    shape: tuple[int, ...]  # logical [O, I]; [X, O, I] for stacked experts; [O, I, K] for a convolution; [E] for a norm
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class Work:
     top: how many of the likeliest tokens to report for each drawn one.
     positions: int32 [3, L] where an image sets them (MRoPE); None counts on from the cached length.
     memory: columns that a forward with `remember` writes for this row; 0 when it writes none.
+    states: on the device, [memory, E], what an encoder gave for them; None where the forward needs none.
     """
 
     row: int
@@ -140,6 +142,7 @@ class Work:
     top: int = 0
     positions: np.ndarray | None = None
     memory: int = 0
+    states: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -176,8 +179,26 @@ class Ops(Protocol):
     def rms_norm(self, x: Array, w: Leaf, eps: float) -> Array:
         """x / sqrt(mean(x^2) + eps) * w over the last axis, in float32 inside. arXiv 1910.07467."""
 
+    def layer_norm(self, x: Array, w: Leaf, eps: float) -> Array:
+        """(x - mean) / sqrt(variance + eps) * w over the last axis, plus the bias if w has one; in float32 inside.
+
+        arXiv 1607.06450.
+        """
+
+    def group_norm(self, x: Array, w: Leaf, groups: int, eps: float) -> Array:
+        """As `layer_norm`, over all frames of each group of channels of one signal [T, C]. arXiv 1803.08494."""
+
     def swiglu(self, gate: Array, up: Array) -> Array:
         """silu(gate) * up. arXiv 2002.05202."""
+
+    def gelu(self, x: Array) -> Array:
+        """x times the normal distribution's share below x, exactly (by erf). arXiv 1606.08415."""
+
+    def tanh(self, x: Array) -> Array:
+        """The hyperbolic tangent."""
+
+    def conv1d(self, x: Array, w: Leaf, stride: int) -> Array:
+        """One signal [T, I] under the taps w [O, I, K], plus its bias if it has one: [(T - K) // stride + 1, O]."""
 
     def take(self, x: Array, index: Array) -> Array:
         """Rows x[index] of [N, ...]; [M, ...]."""
@@ -185,8 +206,10 @@ class Ops(Protocol):
     def put(self, x: Array, index: Array, values: Array) -> Array:
         """A copy of x [N, ...] with rows `index` replaced by values [M, ...]; x is left as it was."""
 
-    def rotary(self, step: Step, inverse: np.ndarray, axis: np.ndarray | None = None) -> Rotary:
+    def rotary(self, step: Step | np.ndarray, inverse: np.ndarray, axis: np.ndarray | None = None) -> Rotary:
         """Angles positions[axis[j]] * inverse[j], j < D/2, in float32.
+
+        Positions are the step's; int32 [N] or [3, N] from the host for what is in no step (frames, patches).
 
         `inverse` [D/2] is float64 on the host and carries every scaling (llama3, NTK). `axis` [D/2] says which of the
         three position streams turns pair j (MRoPE); without it the first does.
@@ -215,6 +238,12 @@ class Ops(Protocol):
     def recall(self, q: Array, step: Step, layer: int, *, scale: float | None = None) -> Array:
         """Unmasked attention of q [N, H, D] over its row's memory (cross-attention), heads as in `attend`."""
 
+    def full_attention(self, q: Array, k: Array, v: Array, cuts: np.ndarray, *, scale: float | None = None) -> Array:
+        """Unmasked attention of q [N, H, D] over k, v [N, G, D], each part cuts[i]:cuts[i + 1] within itself.
+
+        Nothing is cached; heads and scale as in `attend`. A part's result depends on that part only.
+        """
+
     def experts(self, x: Array, scores: Array, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool) -> Array:
         """Mixture of experts: each token's k best by softmax(scores [N, X]) in float32, weighted and summed; [N, E].
 
@@ -228,10 +257,14 @@ class Ops(Protocol):
 
 @dataclass
 class Inputs:
-    """What enters a forward: tokens int32 [N]; `replace` puts embeddings (index [K], values [K, E]) in their place."""
+    """What enters a forward: tokens int32 [N]; `replace` puts embeddings (index [K], values [K, E]) in their place.
+
+    states: of an encoder, [C, E], what each work's `memory` columns are made of; None where no work brings any.
+    """
 
     tokens: Array
     replace: tuple[Array, Array] | None = None
+    states: Array | None = None
 
 
 @dataclass
@@ -250,6 +283,25 @@ class Model(Protocol):
 
     def forward(self, inputs: Inputs, step: Step, draw: Callable[[Array, int], Array]) -> Outputs:
         """One step of all its rows. `draw(logits, head)` turns logits [M, V] into tokens [M]."""
+
+
+class Listener(Model, Protocol):
+    """A model that turns speech at 16 kHz into text: an encoder, and a decoder that recalls what it gave.
+
+    start: the token that begins every transcript. shortest: samples without which there is no frame.
+    """
+
+    start: int
+    shortest: int
+
+    def encoder(self, samples: int) -> tuple[Callable[[Array], Array], ...]:
+        """The encoder for a sound of that many samples in pieces of some 50 ms.
+
+        The first takes the sound [T, 1], each other what the one before gave; the last gives the states [C, E].
+        """
+
+    def limit(self, samples: int) -> int:
+        """How many tokens speech of this length can have; without it, noise is transcribed for ever."""
 
 
 @dataclass(frozen=True)
@@ -330,6 +382,9 @@ class Backend(Protocol):
 
     def runner(self, model: Model) -> Runner:
         """A model with a cache of its own, ready to be launched."""
+
+    def call(self, work: Callable[..., Array], *arrays: Array) -> Array:
+        """Device work that is no step, about 50 ms of it: work(*arrays). Waits."""
 
     def adapt(self, folder: Path) -> tuple[Runner, Any]:
         """A model that Crane does not define, run by the backend's own library of models; `backends.adapted.Facts`.

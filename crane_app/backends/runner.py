@@ -14,7 +14,7 @@ from crane_app.contract import Array, Drawn, Inputs, Model, Result, Work
 
 
 class Runner:
-    """Batched runner over a backend's `place`, `carry`, `submit` and `rank`."""
+    """Batched runner over a backend's `place`, `carry`, `join`, `submit` and `rank`."""
 
     batched = True
 
@@ -27,6 +27,7 @@ class Runner:
     def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> Pending:
         """See contract.Runner."""
         host = host_step(self.cache, work, self.model.vocabulary)
+        states = _states(work)
         sources = _sources(work, previous)
         draw = plan_draw(work, [span.start for span in host.spans])
         backend = self.backend
@@ -35,7 +36,8 @@ class Runner:
             tokens = backend.carry(host, None if previous is None else previous.tokens, sources)
             if draw.penalties is not None:
                 draw.inputs = backend.ops.take(tokens, step.out)
-            outputs = self.model.forward(Inputs(tokens), step, lambda logits, head: backend.ops.sample(logits, draw))
+            inputs = Inputs(tokens, states=backend.join(states) if states else None)
+            outputs = self.model.forward(inputs, step, lambda logits, head: backend.ops.sample(logits, draw))
             for span in host.spans:
                 self.cache.advance(span.row, span.new)
             ranked = self._rank(work, outputs.logits, outputs.tokens)
@@ -75,6 +77,14 @@ class Pending:
             if item.row == row and item.logits:
                 return at - 1
         raise ValueError(f"row {row} drew no token in the step before")
+
+
+def _states(work: Sequence[Work]) -> list[Array]:
+    """What the works bring of an encoder, in turn."""
+    for item in work:
+        if item.memory != (0 if item.states is None else item.states.shape[0]):
+            raise ValueError(f"row {item.row} asks for {item.memory} columns of memory and brings other states")
+    return [item.states for item in work if item.states is not None]
 
 
 def _sources(work: Sequence[Work], previous: Pending | None) -> list[int]:

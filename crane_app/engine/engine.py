@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from crane_app.engine.jobs import HOSTED, KINDS, Activity, loading_job
+from crane_app.engine.jobs import HOSTED, KINDS, LONG, Activity, loading_job
 from crane_app.engine.models import Shelf, Shelved
 from crane_app.engine.prepare import prepare
 from crane_app.engine.request import LANES, Job, ModelCard, Request, Stats, Stream, failed
@@ -59,6 +59,7 @@ class Engine:
         self._due = math.inf  # when the first of them may end
         self._shelf = Shelf()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crane-host")
+        self._long = ThreadPoolExecutor(1, thread_name_prefix="crane-long")
         self._counters = Counters()
         self._closing: bool | None = None  # None: open; True: draining; False: at once
         self._ended = threading.Event()
@@ -72,7 +73,7 @@ class Engine:
 
     def submit(self, request: Request) -> Stream:
         tracked = self._track(request.id, request.lane, request.deadline)
-        self._host(tracked, lambda: self._prepare(request, tracked))
+        self._host(self._pool, tracked, lambda: self._prepare(request, tracked))
         return tracked.stream
 
     def open(self, job: Job) -> Stream:
@@ -80,7 +81,8 @@ class Engine:
         if job.kind not in KINDS:
             tracked.end(failed(Unsupported(f"There is no job '{job.kind}'. There are: {', '.join(KINDS)}.")))
         elif job.kind in HOSTED:
-            self._host(tracked, lambda: self._run_hosted(job, tracked))
+            pool = self._long if job.kind in LONG else self._pool
+            self._host(pool, tracked, lambda: self._run_hosted(job, tracked))
         else:
             make = partial(KINDS[job.kind], self._shelf, job)
             self._do(lambda: self._start(tracked, make, job.kind, job.lane, job.model))
@@ -245,7 +247,8 @@ class Engine:
                 activity.stop()
             self._activities.clear()
             self._timed.clear()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._pool, self._long):
+                pool.shutdown(wait=False, cancel_futures=True)
             for card in self._shelf.cards():
                 self._unload(card.name)
             self._obey(wait=False)
@@ -282,11 +285,11 @@ class Engine:
     def _wake(self) -> None:
         self._do(lambda: None)
 
-    def _host(self, tracked: Tracked, work: Command) -> None:
+    def _host(self, pool: ThreadPoolExecutor, tracked: Tracked, work: Command) -> None:
         if tracked.ended:
             return
         try:
-            self._pool.submit(work)
+            pool.submit(work)
         except RuntimeError:  # it was shut down meanwhile
             tracked.end(failed(CraneError(CLOSING)))
 

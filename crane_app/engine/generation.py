@@ -15,7 +15,12 @@ from crane_app.errors import BadInput
 
 
 def check_prompt(loaded: Loaded, tokens: Sequence[int]) -> np.ndarray:
-    """The prompt int32 [L]; BadInput if it is empty, holds an id the model does not have, or leaves no room."""
+    """The prompt int32 [L]; BadInput if it is empty, holds an id the model does not have, or leaves no room.
+
+    A model that hears takes none.
+    """
+    if loaded.listener is not None:
+        raise BadInput("This model turns speech into text and takes no prompt. Choose a model for text.")
     if not tokens:
         raise BadInput("The prompt is empty. Give at least one token.")
     for token in tokens:

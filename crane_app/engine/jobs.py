@@ -13,9 +13,11 @@ from typing import Any
 from crane_app.backends import choose
 from crane_app.engine.loading import Loaded, loading
 from crane_app.engine.models import Shelf, Shelved, let_go
+from crane_app.engine.reading import Resting, draw_page, read_pages
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.tracking import Tracked
+from crane_app.engine.transcribing import transcribe
 from crane_app.errors import BadInput, CraneError
 
 log = logging.getLogger(__name__)
@@ -102,24 +104,29 @@ def _weights(
             yield Progress(done, total, f"loading {called}")
 
 
-def _words(folder: Path) -> tuple[Any, Any, list[str]]:
-    """The tokenizer and the chat template, None where the folder has none, and why."""
+def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
+    """The tokenizer and the chat template, None where the folder has none, and why, by what is missing."""
     from crane_app.media.chat_template import ChatTemplate
     from crane_app.media.tokenizer import Tokenizer
 
-    notes: list[str] = []
+    missing: dict[str, str] = {}
 
     def optional(what: str, read: Callable[[Path], Any]) -> Any:
         try:
             return read(folder)
         except CraneError as error:
-            notes.append(f"No {what}: {error}")
+            missing[what] = f"No {what}: {error}"
             return None
 
-    return optional("tokenizer", Tokenizer.open), optional("chat template", ChatTemplate.open), notes
+    return optional("tokenizer", Tokenizer.open), optional("chat template", ChatTemplate.open), missing
 
 
-def _shelve(shelf: Shelf, name: str, loaded: Loaded, tokenizer: Any, template: Any, notes: list[str]) -> ModelCard:
+def _shelve(
+    shelf: Shelf, name: str, loaded: Loaded, tokenizer: Any, template: Any, missing: dict[str, str]
+) -> ModelCard:
+    hears = loaded.listener is not None
+    if hears:
+        missing.pop("chat template", None)  # what does not chat needs none
     card = ModelCard(
         name=name,
         folder=str(loaded.folder),
@@ -131,9 +138,10 @@ def _shelve(shelf: Shelf, name: str, loaded: Loaded, tokenizer: Any, template: A
         vocabulary=loaded.vocabulary,
         nbytes=loaded.nbytes,
         batched=loaded.runner.batched,
-        chat=tokenizer is not None and template is not None,
+        chat=tokenizer is not None and template is not None and not hears,
         eos=loaded.eos,
-        notes=(*loaded.notes, *notes),
+        notes=(*loaded.notes, *missing.values()),
+        hears=hears,
     )
     shelf.put(Shelved(card, loaded, Scheduler(loaded.runner), tokenizer, template))
     return card
@@ -155,5 +163,14 @@ def _detokenize(shelf: Shelf, job: Job) -> Iterator[Any]:
     yield Part(shelved.tokenizer.decode(list(job.inputs), special=bool(job.options.get("special"))))
 
 
-KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {"tokenize": _tokenize, "detokenize": _detokenize}
-HOSTED = {"tokenize", "detokenize"}  # run on the pool, beside the device
+_reader = Resting()  # one for the process, whoever asks
+
+KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {
+    "tokenize": _tokenize,
+    "detokenize": _detokenize,
+    "read": lambda shelf, job: read_pages(job, _reader),
+    "draw": lambda shelf, job: draw_page(job),
+    "transcribe": transcribe,
+}
+HOSTED = {"tokenize", "detokenize", "read", "draw"}  # run beside the device
+LONG = {"read"}  # of those, one at a time on a thread of their own, so that the short ones need not wait

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from crane_app.backends import choose
-from crane_app.contract import Backend, DType, HostTensor, Runner
+from crane_app.contract import Backend, DType, HostTensor, Listener, Runner
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
 from crane_app.media.files.safetensors import Checkpoint
 from crane_app.models import registry
@@ -29,7 +29,7 @@ ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
 class Loaded:
     """A model ready to run. eos: ids that end a text. generation: generation_config.json. nbytes: of its weights.
 
-    notes: what a person should know about how it was loaded.
+    notes: what a person should know about how it was loaded. listener: the model itself, if it turns speech into text.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class Loaded:
     generation: dict[str, Any]
     nbytes: int
     notes: tuple[str, ...]
+    listener: Listener | None = None
 
 
 def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
@@ -87,7 +88,10 @@ def loading(
     name = raw["architectures"][0]
     held = 4 if chosen.dtype == "float32" else 2
     nbytes = held * sum(math.prod(checkpoint.shapes[tensor]) for tensor in used)
-    return Loaded(folder, runner, chosen, name, config.vocabulary, config.context, eos, generation, nbytes, notes)
+    listener = model if hasattr(model, "encoder") else None
+    return Loaded(
+        folder, runner, chosen, name, config.vocabulary, config.context, eos, generation, nbytes, notes, listener
+    )
 
 
 def _adapted(
@@ -217,7 +221,8 @@ def _notes(raw: dict[str, Any], unused: list[str]) -> tuple[str, ...]:
     notes = []
     if "auto_map" in raw:
         notes.append("config.json names code to run (auto_map); Crane never runs code from a model's folder.")
-    rest = [name for name in unused if name != "lm_head.weight" and not name.endswith("rotary_emb.inv_freq")]
+    heads = ("lm_head.weight", "proj_out.weight")
+    rest = [name for name in unused if name not in heads and not name.endswith("rotary_emb.inv_freq")]
     if rest:
         notes.append(f"{len(rest)} tensors of the checkpoint are not part of this model, {rest[0]} the first of them.")
     return tuple(notes)

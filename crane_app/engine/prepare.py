@@ -23,6 +23,8 @@ MOST_TEXT = 16 * 2**20  # characters of a prompt
 def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequence]:
     """The choices of a request, ready for the scheduler. Raises BadInput with what to change."""
     card = shelved.card
+    if card.hears:
+        raise BadInput(f"The model '{card.name}' turns speech into text and answers nothing. Choose a model for chat.")
     eos = tuple(id for id in card.eos if 0 <= id < card.vocabulary)  # some configs name ends the model cannot make
     resolved = resolve(request.asked, shelved.loaded.generation, request.endpoint, eos)
     if resolved.stop and shelved.tokenizer is None:

@@ -139,7 +139,10 @@ Event = Piece | Progress | Part | End
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time."""
+    """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time.
+
+    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise.
+    """
 
     name: str
     folder: str
@@ -154,6 +157,7 @@ class ModelCard:
     chat: bool
     eos: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    hears: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ MODULES = {
     "HunYuanDenseV1ForCausalLM": "decoder",
     "LlamaForCausalLM": "decoder",
     "MistralForCausalLM": "decoder",
+    "MoonshineForConditionalGeneration": "moonshine",
 }
 
 

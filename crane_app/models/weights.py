@@ -35,7 +35,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that are gathered, or a vector that scales. tied: it is the head too."""
+    """Rows that are gathered, a vector that scales, or a convolution's taps. tied: it is the head too."""
 
     leaf: Tensors
     tied: bool = False

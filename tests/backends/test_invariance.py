@@ -79,6 +79,19 @@ def test_rows_of_rms_norm(backend, rng, width):
     assert differing(backend, x, lambda part: backend.ops.rms_norm(backend.array(part), w, 1e-6)) == []
 
 
+@pytest.mark.parametrize("width", [64, 1024])
+def test_rows_of_layer_norm(backend, rng, width):
+    x, w = normal(rng, 300, width, dtype="float32"), leaf(backend, normal(rng, width, dtype="float32"))
+    assert differing(backend, x, lambda part: backend.ops.layer_norm(backend.array(part), w, 1e-5)) == []
+
+
+@pytest.mark.parametrize("width", [96, 1152])
+def test_rows_of_gelu_and_tanh(backend, rng, width):
+    x = normal(rng, 300, width, dtype="float32")
+    for op in (backend.ops.gelu, backend.ops.tanh):
+        assert differing(backend, x, lambda part, op=op: op(backend.array(part))) == []
+
+
 @pytest.mark.parametrize("width", [96, 1152])
 def test_rows_of_swiglu(backend, rng, width):
     """1152 wide, 300 rows are cut among threads in the middle of a row."""

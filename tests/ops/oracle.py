@@ -6,6 +6,8 @@ inside an op and the rounding of its result are all there is to tolerate.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +78,36 @@ def rms_norm(x: np.ndarray, w: np.ndarray, eps: float) -> np.ndarray:
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * w
 
 
+def layer_norm(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, eps: float) -> np.ndarray:
+    """arXiv 1607.06450, equation 4, with eps under the root."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    y = centred / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps) * w
+    return y if bias is None else y + bias
+
+
+def group_norm(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, groups: int, eps: float) -> np.ndarray:
+    """arXiv 1803.08494, equation 1, of one signal [T, C]."""
+    y = np.empty_like(x)
+    for part in np.split(np.arange(x.shape[1]), groups):
+        flat = x[:, part]
+        y[:, part] = (flat - flat.mean()) / np.sqrt(flat.var() + eps)
+    y = y * w
+    return y if bias is None else y + bias
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """arXiv 1606.08415, section 2: x times the normal distribution function of x."""
+    return x * np.vectorize(math.erfc)(-x / math.sqrt(2)) / 2
+
+
+def conv1d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, stride: int) -> np.ndarray:
+    """[T, I] under taps [O, I, K], one frame at a time."""
+    taps = w.shape[2]
+    frames = [np.einsum("ki,oik->o", x[t : t + taps], w) for t in range(0, len(x) - taps + 1, stride)]
+    y = np.array(frames)
+    return y if bias is None else y + bias
+
+
 def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     """arXiv 2002.05202, equation 5, before its last product."""
     return gate * np.exp(-np.logaddexp(0, -gate)) * up
@@ -107,6 +139,14 @@ def softmax(x: np.ndarray) -> np.ndarray:
 def recall(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float | None = None) -> np.ndarray:
     """Every query [L, H, D] reads every key [S, G, D]."""
     return attention(q, k, v, np.full(len(q), len(k)), scale=scale)
+
+
+def full_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, cuts: np.ndarray, scale: float | None = None
+) -> np.ndarray:
+    """Every query reads every key of its own part cuts[i]:cuts[i + 1]."""
+    parts = [slice(start, end) for start, end in itertools.pairwise(cuts)]
+    return np.concatenate([recall(q[part], k[part], v[part], scale) for part in parts])
 
 
 def attention(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crane_app.contract import Slot, Work
+from crane_app.errors import NotEnoughMemory
 from tests.ops import oracle
 from tests.ops.oracle import assert_close, normal
 
@@ -111,6 +112,17 @@ def test_memory_counts_and_is_given_back(backend):
     assert story.cache.nbytes() - before == size * 9 * 2 * (2 * 16 + 4 * 8)
     story.cache.close(row)
     assert story.cache.nbytes() == 0
+
+
+def test_a_memory_past_the_budget_is_refused_and_the_row_keeps_what_it_had(backend):
+    story = Story(backend)
+    row = story.cache.open(64)
+    story.check((row, 1, 7))
+    story.cache.budget = story.cache.nbytes() + 100
+    held = story.cache.nbytes()
+    with pytest.raises(NotEnoughMemory):
+        story.check((row, 1, 300))
+    assert story.cache.nbytes() == held
 
 
 @pytest.mark.parametrize("mutant", ["causal", "neighbour's columns", "last column missed"])

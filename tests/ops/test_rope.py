@@ -122,6 +122,14 @@ def test_rope_reads_one_rotary_for_any_number_of_heads(backend):
         assert_close(got, oracle.rope(x, oracle.angles(np.arange(2, 5), INVERSE)), backend.dtype)
 
 
+@pytest.mark.parametrize("pairs", [False, True], ids=["halves", "pairs"])
+def test_positions_may_come_from_the_host(backend, pairs):
+    """Frames of sound and patches of pictures are in no step."""
+    at = np.array([0, 3, 4, 900, 2], np.int32)
+    check(backend, at, at, heads(backend.dtype, 5), pairs=pairs)
+    check(backend, STREAMS, STREAMS, heads(backend.dtype, 7), axis=INTERLEAVED, pairs=pairs)
+
+
 @pytest.mark.parametrize("mutant", ["one further", "backwards", "other pairing", "all from zero", "no turn"])
 def test_a_wrong_turn_is_outside_the_bound(dtype, mutant):
     x, at = heads(dtype, 5), np.arange(37, 42)

@@ -6,7 +6,7 @@ One thread must create, evaluate and free everything of a backend: MLX's streams
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -94,6 +94,11 @@ class Backend:
     def runner(self, model: Model) -> Runner:
         return Runner(self, model)
 
+    def call(self, work: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
+        result = work(*arrays)
+        mx.eval(result)
+        return result
+
     def adapt(self, folder: Path) -> tuple[AdapterRunner, Facts]:
         from crane_app.backends.mlx import adapter
 
@@ -123,6 +128,9 @@ class Backend:
         if sources:
             tokens[mx.array(host.carried)] = previous[mx.array(sources)]
         return tokens
+
+    def join(self, parts: list[mx.array]) -> mx.array:
+        return mx.concatenate(parts)
 
     def submit(self, cache: Cache, tokens, logits, ranked) -> None:
         """Start the step; what it wrote must be computed even if nobody reads it."""

@@ -64,7 +64,8 @@ class Cache(Rows):
                     array[slot, :, length:held] = 0
 
     def memorise(self, row: int, layer: int, keys: mx.array, values: mx.array) -> None:
-        """Fill a memory slot with keys and values [1, G, C, D]."""
+        """Fill a memory slot with keys and values [1, G, C, D]; raises NotEnoughMemory."""
+        self._afford(keys.nbytes + values.nbytes)
         self.memories[row, layer] = keys, values
 
     def arrays(self) -> list[mx.array]:

@@ -25,9 +25,9 @@ class Product:
 
 @dataclass(frozen=True)
 class Leaf:
-    """shape: logical. weight: the plain array of tables, norms and experts. product: what `linear` runs.
+    """shape: logical. weight: the plain array of tables, norms, convolutions and experts. product: what `linear` runs.
 
-    group, place: the merged product that this leaf is a share of, and its number in it.
+    group, place: the merged product that this leaf is a share of, and its number in it. bias: of a norm or convolution.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +35,7 @@ class Leaf:
     product: Product | None = None
     group: Product | None = None
     place: int = 0
+    bias: mx.array | None = None
 
 
 def array(host: HostTensor, dtype: mx.Dtype) -> mx.array:
@@ -48,9 +49,10 @@ def array(host: HostTensor, dtype: mx.Dtype) -> mx.array:
 
 
 def table(weight: mx.array, bias: mx.array | None = None) -> Leaf:
-    """A leaf that is gathered from, normalises, or holds experts; a tied head multiplies by it as it is."""
-    product = Product(weight, weight.T, bias, (weight.shape[0],)) if weight.ndim == 2 else None
-    return Leaf(tuple(weight.shape), weight, product)
+    """A leaf that is gathered from, normalises, or holds taps or experts; a tied head multiplies by it as it is."""
+    if weight.ndim == 2:
+        return Leaf(tuple(weight.shape), weight, Product(weight, weight.T, bias, (weight.shape[0],)))
+    return Leaf(tuple(weight.shape), weight, bias=bias)
 
 
 def merged(weights: Sequence[mx.array], biases: Sequence[mx.array | None]) -> tuple[Leaf, ...]:

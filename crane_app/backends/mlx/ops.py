@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mlx.core as mx
 import numpy as np
 
@@ -41,6 +43,28 @@ class Ops:
     def rms_norm(self, x, w: Leaf, eps: float):
         return mx.fast.rms_norm(x, w.weight, eps)
 
+    def layer_norm(self, x, w: Leaf, eps: float):
+        return mx.fast.layer_norm(x, w.weight, w.bias, eps)
+
+    def group_norm(self, x, w: Leaf, groups: int, eps: float):
+        """Means are taken over channels, then over frames: one sum over all of them would round away its last terms."""
+        wide = x.astype(mx.float32).reshape(x.shape[0], groups, -1)
+        wide = wide - wide.mean(-1, keepdims=True).mean(0, keepdims=True)
+        wide = wide * mx.rsqrt(wide.square().mean(-1, keepdims=True).mean(0, keepdims=True) + eps)
+        y = wide.reshape(x.shape) * w.weight
+        return (y if w.bias is None else y + w.bias).astype(x.dtype)
+
+    def gelu(self, x):
+        wide = x.astype(mx.float32)
+        return (wide * 0.5 * (1 + mx.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+    def tanh(self, x):
+        return mx.tanh(x)
+
+    def conv1d(self, x, w: Leaf, stride: int):
+        y = mx.squeeze(mx.conv1d(x[None], w.weight.swapaxes(1, 2), stride=stride), 0)
+        return y if w.bias is None else y + w.bias
+
     def take(self, x, index):
         return x[index]
 
@@ -51,10 +75,11 @@ class Ops:
 
     def rotary(self, step, inverse: np.ndarray, axis: np.ndarray | None = None):
         """One stream stays (positions, periods) for the fused kernel; three become cosines and sines."""
-        if step.positions.ndim == 1:
-            return step.positions, self._period(inverse), 2 * len(inverse)
+        positions = mx.array(step) if isinstance(step, np.ndarray) else step.positions
+        if positions.ndim == 1:
+            return positions, self._period(inverse), 2 * len(inverse)
         streams = np.zeros(len(inverse), np.int32) if axis is None else np.asarray(axis, np.int32)
-        angles = step.positions.astype(mx.float32)[mx.array(streams)].T * mx.array(inverse.astype(np.float32))
+        angles = positions.astype(mx.float32)[mx.array(streams)].T * mx.array(inverse.astype(np.float32))
         return mx.cos(angles)[:, None], mx.sin(angles)[:, None]
 
     def _period(self, inverse: np.ndarray) -> mx.array:
@@ -106,6 +131,14 @@ class Ops:
             part = q[span.first : span.first + span.new].swapaxes(0, 1)[None]
             rows.append(mx.fast.scaled_dot_product_attention(part, keys, values, scale=scale)[0].swapaxes(0, 1))
         return rows[0] if len(rows) == 1 else mx.concatenate(rows)
+
+    def full_attention(self, q, k, v, cuts: np.ndarray, *, scale: float | None = None):
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        parts = []
+        for start, end in pairwise(cuts.tolist()):
+            part = (x[start:end].swapaxes(0, 1)[None] for x in (q, k, v))
+            parts.append(mx.fast.scaled_dot_product_attention(*part, scale=scale)[0].swapaxes(0, 1))
+        return parts[0] if len(parts) == 1 else mx.concatenate(parts)
 
     def experts(self, x, scores, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool):
         share = mx.softmax(scores.astype(mx.float32), -1)

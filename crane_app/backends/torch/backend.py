@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,13 @@ class Backend:
     def runner(self, model: Model) -> Runner:
         return Runner(self, model)
 
+    def call(self, work: Callable[..., torch.Tensor], *arrays: torch.Tensor) -> torch.Tensor:
+        with self.running():
+            result = work(*arrays)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            return result
+
     def adapt(self, folder: Path) -> tuple[AdapterRunner, Facts]:
         from crane_app.backends.torch import adapter
 
@@ -121,6 +128,9 @@ class Backend:
         if sources:
             tokens[torch.from_numpy(host.carried).long()] = previous[torch.tensor(sources)]
         return tokens
+
+    def join(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(parts)
 
     def submit(self, cache, tokens, logits, ranked) -> None:
         """PyTorch submits as it goes."""

@@ -36,7 +36,8 @@ class Cache(Rows):
         return sum(t.nbytes for row in self.rows.values() for t in (*row.keys, *row.values) if t is not None)
 
     def memorise(self, row: int, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Fill a memory slot with keys and values [G, C, D]."""
+        """Fill a memory slot with keys and values [G, C, D]; raises NotEnoughMemory."""
+        self._afford(keys.nbytes + values.nbytes)
         held = self.rows[row]
         held.keys[layer], held.values[layer] = keys.contiguous(), values.contiguous()
 

@@ -29,9 +29,9 @@ class Product:
 
 @dataclass(frozen=True)
 class Leaf:
-    """shape: logical. weight: the plain tensor of tables, norms and experts. product: what `linear` runs.
+    """shape: logical. weight: the plain tensor of tables, norms, convolutions and experts. product: what `linear` runs.
 
-    group, place: the merged product that this leaf is a share of, and its number in it.
+    group, place: the merged product that this leaf is a share of, and its number in it. bias: of a norm or convolution.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +39,7 @@ class Leaf:
     product: Product | None = None
     group: Product | None = None
     place: int = 0
+    bias: torch.Tensor | None = None
 
 
 def tensor(host: HostTensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -58,9 +59,10 @@ BLOCK_ROWS = 8192  # a tied table is packed in blocks, so that a token's row cos
 
 
 def table(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Leaf:
-    """A leaf that is gathered from, normalises, or holds experts; a tied head multiplies by it as it is."""
-    product = Product(weight, (), bias, (weight.shape[0],)) if weight.ndim == 2 else None
-    return Leaf(tuple(weight.shape), weight, product)
+    """A leaf that is gathered from, normalises, or holds taps or experts; a tied head multiplies by it as it is."""
+    if weight.ndim == 2:
+        return Leaf(tuple(weight.shape), weight, Product(weight, (), bias, (weight.shape[0],)))
+    return Leaf(tuple(weight.shape), weight, bias=bias)
 
 
 def tied(weight: torch.Tensor) -> Leaf:

@@ -7,6 +7,8 @@ depends on a value's place in memory.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,23 @@ class Ops:
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
         return (w.weight * wide).to(x.dtype)
 
+    def layer_norm(self, x, w: Leaf, eps: float):
+        return F.layer_norm(x, w.weight.shape, w.weight, w.bias, eps)
+
+    def group_norm(self, x, w: Leaf, groups: int, eps: float):
+        return F.group_norm(x.T[None], groups, w.weight, w.bias, eps)[0].T
+
+    def gelu(self, x):
+        return F.gelu(x)
+
+    def tanh(self, x):
+        return torch.tanh(x)
+
+    def conv1d(self, x, w: Leaf, stride: int):
+        """As a product of windows: a GPU's own convolution would shorten float32 to TF32."""
+        windows = x.unfold(0, w.shape[-1], stride).flatten(1)
+        return _plain(windows, w.weight.flatten(1), w.bias)
+
     def swiglu(self, gate, up):
         if gate.dtype != torch.float32 or gate.is_cuda:
             return F.silu(gate) * up
@@ -57,7 +76,7 @@ class Ops:
 
     def rotary(self, step, inverse: np.ndarray, axis: np.ndarray | None = None):
         rates = self._rates(inverse)
-        positions = step.positions
+        positions = torch.from_numpy(step).to(self.device) if isinstance(step, np.ndarray) else step.positions
         if positions.ndim == 2:
             streams = torch.zeros(len(inverse), dtype=torch.long) if axis is None else torch.as_tensor(axis)
             angles = positions.float()[streams.long().to(self.device)].T * rates
@@ -107,6 +126,13 @@ class Ops:
                 raise ValueError(f"row {span.row} has nothing in the memory of layer {layer}")
             part = q[span.first : span.first + span.new]
             parts.append(_attention(part, row.keys[layer], row.values[layer], None, scale))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def full_attention(self, q, k, v, cuts: np.ndarray, *, scale: float | None = None):
+        parts = []
+        for start, end in pairwise(cuts.tolist()):
+            keys, values = k[start:end].transpose(0, 1), v[start:end].transpose(0, 1)
+            parts.append(_attention(q[start:end], keys, values, None, scale))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def experts(self, x, scores, gate_up: Leaf, down: Leaf, k: int, *, normalise: bool):
