@@ -1,0 +1,187 @@
+"""Sound files as blocks of mono float32 at the rate a model wants, one block in memory at a time.
+
+What a file is, its content decides, not its name. Knows nothing of speech.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from crane_app.errors import BadInput
+
+RATE = 16_000  # hertz; what speech models hear
+BLOCK = 512  # samples: 32 ms at RATE
+READ = 1 << 16  # frames taken from a file at once
+RATES = (1_000, 768_000)  # hertz; what lies outside is a damaged header
+FLOOR = -80.0  # decibels; what counts as silence
+
+
+class Sound:
+    """An open sound file: its `rate` in hertz, `channels`, and `seconds` as its header says. Raises BadInput.
+
+    Close it, or use `with`.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], name: str = "") -> None:
+        self.name = f"'{_shown(name or str(source))}'"
+        handle = _opened(source, self.name)
+        try:
+            self._file = _decoder(handle, self.name)
+        except BaseException:
+            handle.close()
+            raise
+        self._handle = handle
+        self.rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.seconds: float = max(self._file.frames, 0) / self.rate
+
+    def blocks(self, rate: int = RATE, size: int = BLOCK) -> Iterator[np.ndarray]:
+        """The whole file as float32 [size] at `rate`, the last block as long as it comes."""
+        kept = np.zeros(0, np.float32)
+        for piece in self._resampled(rate):
+            kept = np.concatenate([kept, piece])
+            whole = len(kept) - len(kept) % size
+            for first in range(0, whole, size):
+                yield kept[first : first + size]
+            kept = kept[whole:]
+        if len(kept):
+            yield kept
+
+    def close(self) -> None:
+        self._file.close()
+        self._handle.close()
+
+    def __enter__(self) -> Sound:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _resampled(self, rate: int) -> Iterator[np.ndarray]:
+        if rate == self.rate:
+            yield from self._mono()
+            return
+        import soxr
+
+        stream = soxr.ResampleStream(self.rate, rate, 1, dtype="float32", quality="HQ")
+        for piece in self._mono():
+            yield stream.resample_chunk(piece)
+        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+    def _mono(self) -> Iterator[np.ndarray]:
+        import soundfile
+
+        self._rewind()
+        while True:
+            try:
+                frames = self._file.read(READ, dtype="float32", always_2d=True)
+            except (soundfile.SoundFileError, OSError) as error:
+                raise BadInput(f"{self.name} is damaged ({_why(error)}). Get or save it again.") from error
+            if not len(frames):
+                return
+            if not np.isfinite(frames).all():
+                raise BadInput(f"{self.name} holds values that are not sound. Record or save it again.")
+            yield frames.mean(axis=1)
+
+    def _rewind(self) -> None:
+        if self._file.seekable() and self._file.frames:
+            self._file.seek(0)
+
+
+def level(block: np.ndarray) -> float:
+    """Loudness of float32 [n] in decibels below full scale: FLOOR to 0, the root of the mean square."""
+    if not len(block):
+        return FLOOR
+    power = float(np.mean(np.square(block, dtype=np.float64)))
+    return float(np.clip(10 * np.log10(max(power, 1e-12)), FLOOR, 0.0))
+
+
+def _opened(source: str | os.PathLike[str], name: str) -> BinaryIO:
+    try:
+        path = Path(source)
+        if path.is_dir():
+            raise BadInput(f"{name} is a folder. Name a sound file in it.")
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{name} is not a file but a device or pipe. Save its content to a file first.")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise BadInput(f"There is no file {name}. Check its name and folder.") from error
+    except PermissionError as error:
+        raise BadInput(f"{name} may not be read by you. Change its permissions or copy it.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{name} cannot be opened ({reason}). Check its name and disk.") from error
+
+
+def _decoder(handle: BinaryIO, name: str) -> Any:
+    """The open file as soundfile reads it; handed over without its name, from which soundfile would guess."""
+    import soundfile
+
+    head = handle.read(4096)
+    handle.seek(0)
+    if not head:
+        raise BadInput(f"{name} is empty. Get or save it again.")
+    try:
+        file = soundfile.SoundFile(_Nameless(handle))
+    except soundfile.SoundFileError as error:
+        raise BadInput(_why_refused(head, name)) from error
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        raise BadInput(f"{name} claims {file.samplerate} samples a second. Its header is damaged; save it again.")
+    if file.format == "OGG" and file.frames <= 0:  # how libsndfile opens one without its last page
+        raise BadInput(f"{name} is an Ogg that is cut off, or has no sound in it. Get or save it again.")
+    return file
+
+
+class _Nameless:
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.read, self.tell = file.seek, file.read, file.tell
+        self.readinto = file.readinto  # type: ignore[attr-defined]
+
+
+# First bytes -> what the file is and what to do about it.
+_OTHERS = {
+    b"RIFF": "is a damaged WAV. Get or save it again",
+    b"fLaC": "is a damaged FLAC. Get or save it again",
+    b"OggS": "is a damaged Ogg, or one with a film in it. Save its sound as WAV",
+    b"ID3": "is a damaged MP3. Get or save it again",
+    b"FORM": "is a damaged AIFF. Get or save it again",
+    b"\x1aE\xdf\xa3": "is a film (Matroska or WebM). Save its sound as WAV, FLAC or MP3",
+    b"0&\xb2u": "is a Windows Media file. Save it as WAV, FLAC or MP3",
+    b"%PDF": "is a PDF, not sound. Open it in Pictures",
+    b"\x89PNG": "is a picture, not sound. Open it in Pictures",
+    b"\xff\xd8\xff": "is a picture, not sound. Open it in Pictures",
+    b"PK\x03\x04": "is an archive or an office document. Unpack it first",
+}
+
+
+def _why_refused(head: bytes, name: str) -> str:
+    """The sentence for a file that starts with `head` and that soundfile cannot open."""
+    for first, what in _OTHERS.items():
+        if head.startswith(first):
+            return f"{name} {what}."
+    if head[4:8] == b"ftyp":
+        return f"{name} is an M4A or a film, which Crane cannot open. Save its sound as WAV, FLAC or MP3."
+    if _is_text(head):
+        return f"{name} holds plain text, not sound."
+    return f"{name} is not a sound file that Crane can open. Save it as WAV, FLAC, MP3 or Ogg."
+
+
+def _is_text(head: bytes) -> bool:
+    text = head.decode("utf-8", "ignore")
+    lost = len(head) - len(text.encode())
+    # A cut at the end may break one sign of up to four bytes.
+    return lost <= 3 and not any(c < " " and c not in "\t\n\r\f" for c in text)
+
+
+def _shown(name: str) -> str:
+    """A file name on one line, whatever signs are in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def _why(error: BaseException) -> str:
+    return _shown(str(error)) or type(error).__name__
