@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crane_app.errors import BadInput, CraneError
+from crane_app.library.saving import check, save
 
 if TYPE_CHECKING:
-    from crane_app.pipelines.reading import PageText, Reading
+    from crane_app.media.pages import PageText
+    from crane_app.pipelines.reading import Reading
 
 SENTENCE = "Read the text in pictures and PDFs"
 STANDARD_INPUT = "-"
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from crane_app.pipelines.reading import Reading
 
     if args.out is not None:
-        _check(args.out, args.files)
+        check(args.out, args.files)
     failed: list[str] = []
     pieces = _pieces(args, Reading(Reader()), failed)
     if args.out is None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         written = "".join(pieces)
         if len(failed) < len(args.files):
-            _save(Path(args.out), written)
+            save(Path(args.out), written)
     return 1 if failed else 0
 
 
@@ -64,7 +64,7 @@ def _pieces(args: argparse.Namespace, reading: Reading, failed: list[str]) -> It
     for name in args.files:
         header = f"# {escaped(shown(name))}\n" if markdown else f"==> {shown(name)} <==\n"
         for page in _pages(name, reading, failed):
-            piece = write([page], keep_lines=args.keep_lines)
+            piece = write([page], "lines" if args.keep_lines else "paragraphs")
             if page.page == 1 and len(args.files) > 1:
                 piece = f"{header}\n{piece}" if piece else header
             if piece:
@@ -96,45 +96,3 @@ def _write(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
-
-
-def _check(out: str, files: list[str]) -> None:
-    """Before the work: that the output can be written, and is none of the inputs."""
-    path = Path(out)
-    if path.is_dir():
-        raise CraneError(f"'{out}' is a folder. Name a file in it.")
-    if not path.parent.is_dir():
-        raise CraneError(f"There is no folder '{path.parent}'. Make it first.")
-    if any(Path(file).exists() and path.exists() and path.samefile(file) for file in files):
-        raise CraneError(f"'{out}' is one of the files to read. Name another one for the output.")
-
-
-def _save(path: Path, text: str) -> None:
-    """Write the whole file or nothing: whoever reads it sees the old text or the new."""
-    temporary = None
-    path = path.resolve()  # a link stays a link
-    try:
-        if path.exists() and not path.is_file():  # /dev/null has no old text to keep
-            path.write_text(text, encoding="utf-8", newline="\n")
-            return
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=".crane-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(_mode(path))
-        temporary.replace(path)
-    except OSError as error:
-        raise CraneError(f"'{path}' cannot be written ({error.strerror}). Check the folder and disk.") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _mode(path: Path) -> int:
-    """The permissions that the file has, or a new one would get."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -52,8 +52,8 @@ class Document:
     """
 
     def __init__(self, source: Source, name: str = "") -> None:
-        self.name = f"'{shown(name or str(source))}'" if name or not isinstance(source, bytes) else "The input"
-        file = _opened(source, self.name)
+        self.name = called(source, name)
+        file = opened(source, self.name)
         try:
             self._sheets = _sheets(file, self.name)
         except BaseException:
@@ -62,12 +62,13 @@ class Document:
         self.count = self._sheets.count
 
     def __iter__(self) -> Iterator[Page]:
-        for index in range(self.count):
-            yield self._page(index)  # no name here holds a page while the next is decoded
+        for number in range(1, self.count + 1):
+            yield self.page(number)  # no name here holds a page while the next is decoded
 
-    def _page(self, index: int) -> Page:
+    def page(self, number: int) -> Page:
+        """One page, from 1; the others may be readable where it is damaged."""
         try:
-            return Page(index + 1, self.count, *self._sheets.draw(index))
+            return Page(number, self.count, *self._sheets.draw(number - 1))
         except MemoryError as error:
             raise NotEnoughMemory(f"{self.name} does not fit in memory. Make it smaller.") from error
 
@@ -88,8 +89,8 @@ class _Sheets(Protocol):
     def close(self) -> None: ...
 
 
-def _opened(source: Source, name: str) -> BinaryIO:
-    """The bytes of a source, to be read and sought."""
+def opened(source: Source, name: str) -> BinaryIO:
+    """The bytes of a source, to be read and sought; raises BadInput with the name, which comes quoted."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
@@ -274,6 +275,11 @@ def _grey(values: np.ndarray, white: float | None) -> np.ndarray:
         usual = (1.0, 255.0, 65535.0) if most <= 1 else (255.0, 65535.0)
         white = next((value for value in usual if most <= value), most)
     return np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8)
+
+
+def called(source: Source, name: str = "") -> str:
+    """What errors call a source."""
+    return f"'{shown(name or str(source))}'" if name or not isinstance(source, bytes) else "The input"
 
 
 # --- why a file is not read, judged by its first bytes

@@ -17,9 +17,13 @@ from typing import Literal
 
 import numpy as np
 
+from crane_app.media.joining import UNSPACED, joined
 from crane_app.media.reader import Box, Line
 
-Kind = Literal["heading", "paragraph", "line"]
+Kind = Literal["heading", "paragraph", "line", "code"]
+
+SENTENCE_ENDS = (".", "!", "?", ":", "。", "！", "？", "：", "؟", '."', ".”", ".)", "!”", "?”")
+ITEM = re.compile(r"([•‣◦▪·●○*–—-]|\(?\d{1,2}[.)]|\(?[a-z]\))\s+\S")
 
 HEADING = 1.3  # times the page's median height of lines
 AHEAD = 4  # rows looked at to see a column go on
@@ -39,7 +43,10 @@ RAGGED = 0.6  # of a column's width, the median line
 
 @dataclass(frozen=True)
 class Region:
-    """Lines that belong together; `line` is one that stands alone or the cells of a table's row."""
+    """Lines that belong together; `line` is one that stands alone or the cells of a table's row.
+
+    `code` is only what was asked to be shown as it stands (see code.py).
+    """
 
     kind: Kind
     text: str
@@ -170,6 +177,11 @@ def blocks(spans: Sequence[Span]) -> list[Block]:
             for column in columns:
                 found += blocks(column)
     return _continued(found)
+
+
+def in_rows(spans: Sequence[Span]) -> list[Row]:
+    """Spans of one direction from top to bottom, whatever columns they are in."""
+    return [row for chained in _rows(spans) for row in _untangled(chained)]
 
 
 def _rows(spans: Sequence[Span]) -> list[list[Span]]:
@@ -341,13 +353,18 @@ def _cells(row: Row) -> bool:
 
 
 def _region(rows: list[Row], turn: float, median: float) -> Region:
-    lines = tuple(span.line for row in rows for span in row.spans)
     kind: Kind = "paragraph" if len(rows) > 1 else "line"
     if all(row.height > HEADING * median for row in rows):
         kind = "heading"
+    return enclosing(kind, joined([row.text for row in rows]), rows, turn)
+
+
+def enclosing(kind: Kind, text: str, rows: Sequence[Row], turn: float) -> Region:
+    """The region of rows that run in the direction `turn`, in radians; its text is given."""
+    lines = tuple(span.line for row in rows for span in row.spans)
     letters = [max(len(line.text), 1) for line in lines]
     score = sum(line.score * n for line, n in zip(lines, letters, strict=True)) / sum(letters)
-    return Region(kind, joined([row.text for row in rows]), lines, _around(lines, turn), round(score, 4))
+    return Region(kind, text, lines, _around(lines, turn), round(score, 4))
 
 
 def _around(lines: Sequence[Line], turn: float) -> Box:
@@ -356,42 +373,6 @@ def _around(lines: Sequence[Line], turn: float) -> Box:
     corners = [(min(x), min(y)), (max(x), min(y)), (max(x), max(y)), (min(x), max(y))]
     a, b, c, d = [(round(p, 1), round(q, 1)) for p, q in (_turned(corner, turn) for corner in corners)]
     return a, b, c, d
-
-
-HYPHENS = "-\u2010"
-SOFT_HYPHEN = "\u00ad"
-# After these a hyphen stands for a left-out word ("Vor- und Nachteile", "pre- and postwar").
-AND_OR = {"und", "oder", "bzw.", "sowie", "and", "or", "to", "et", "ou", "y", "e", "o", "en", "of", "och"}
-ITEM = re.compile(r"([•‣◦▪·●○*–—-]|\(?\d{1,2}[.)]|\(?[a-z]\))\s+\S")
-SENTENCE_ENDS = (".", "!", "?", ":", "。", "！", "？", "：", "؟", '."', ".”", ".)", "!”", "?”")
-# Chinese, Japanese and their punctuation, which know no spaces; not Korean.
-UNSPACED = re.compile("[\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
-
-
-def joined(lines: Iterable[str]) -> str:
-    """Lines of one paragraph as running text.
-
-    A hyphen at the end of a line goes only where a lower-case letter follows; Chinese and Japanese lines meet
-    without a space.
-    """
-    text = ""
-    for line in lines:
-        line = line.strip()
-        text = _met(text, line) if text and line else text or line
-    return text
-
-
-def _met(text: str, line: str) -> str:
-    if text.endswith(SOFT_HYPHEN):
-        return text[:-1] + line
-    if text[-1] in HYPHENS and text[-2:-1].isalnum():
-        if line.split()[0].lower() in AND_OR:
-            return f"{text} {line}"
-        compound = any(sign in text.split()[-1][:-1] for sign in HYPHENS)  # "state-of-the-" keeps its hyphens
-        broken = text[-2].isalpha() and line[0].islower() and not compound
-        return text[:-1] + line if broken else text + line
-    unspaced = UNSPACED.match(text[-1]) and UNSPACED.match(line[0])
-    return text + line if unspaced else f"{text} {line}"
 
 
 def mostly_right_to_left(texts: Iterable[str]) -> bool:

@@ -25,6 +25,7 @@ from crane_app.errors import CraneError, NotEnoughMemory
 Point = tuple[float, float]
 Box = tuple[Point, Point, Point, Point]
 
+VERSION = "PP-OCRv6 small 1"  # another one where a page is read, or laid out, differently than before
 LEAST_SCORE = 0.5  # RapidOCR's own
 MOST_THREADS = 4
 LEAST_SIDE = 8  # pixels; no letter is smaller

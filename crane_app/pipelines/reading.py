@@ -9,32 +9,26 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crane_app.media.code import code_regions
 from crane_app.media.documents import Document
+from crane_app.media.joining import joined
 from crane_app.media.layout import Region, regions
+from crane_app.media.pages import PageText
 from crane_app.media.reader import Line
+
+Mode = Literal["paragraphs", "lines", "code"]  # running text; broken as the page is; every indent and gap as well
 
 
 class LineReader(Protocol):
     """What finds the lines of uint8 [H, W, 3]: the bundled reader, or a stand-in."""
 
     def lines(self, image: NDArray[np.uint8]) -> list[Line]: ...
-
-
-@dataclass(frozen=True)
-class PageText:
-    """Page `page` of `count` (from 1), width x height pixels, and its regions in reading order."""
-
-    page: int
-    count: int
-    width: int
-    height: int
-    regions: tuple[Region, ...]
 
 
 class Reading:
@@ -52,14 +46,23 @@ class Reading:
                 yield text
 
 
-def as_text(pages: Iterable[PageText], keep_lines: bool = False) -> str:
+def arranged(page: PageText, mode: Mode) -> tuple[Region, ...]:
+    """The page's regions with their texts as the mode has them; in `code` they are other regions."""
+    if mode == "code":
+        return tuple(code_regions([line for region in page.regions for line in region.lines]))
+    if mode == "lines":
+        return tuple(replace(region, text="\n".join(_lines(region))) for region in page.regions)
+    return page.regions
+
+
+def as_text(pages: Iterable[PageText], mode: Mode = "paragraphs") -> str:
     """Plain text: an empty line between paragraphs, none between single lines, a newline at the end."""
-    return _text(pages, keep_lines, markdown=False)
+    return _text(pages, mode, markdown=False)
 
 
-def as_markdown(pages: Iterable[PageText], keep_lines: bool = False) -> str:
-    """CommonMark: headings of level 2, and every sign that means something to Markdown escaped."""
-    return _text(pages, keep_lines, markdown=True)
+def as_markdown(pages: Iterable[PageText], mode: Mode = "paragraphs") -> str:
+    """CommonMark: headings of level 2, code fenced, and else every sign that means something to Markdown escaped."""
+    return _text(pages, mode, markdown=True)
 
 
 def as_json(files: Iterable[tuple[str, Iterable[PageText]]]) -> str:
@@ -97,27 +100,41 @@ def _item(item: Region | Line) -> dict[str, Any]:
     }
 
 
-def _text(pages: Iterable[PageText], keep_lines: bool, markdown: bool) -> str:
+def _text(pages: Iterable[PageText], mode: Mode, markdown: bool) -> str:
     parts: list[str] = []
     for page in pages:
+        if markdown and mode == "code":
+            parts += ["\n\n"] * bool(parts) + _fenced(page)
+            continue
         above = None
-        for region in page.regions:
+        for region in arranged(page, mode):
             together = above is not None and above.kind == region.kind == "line"
             if parts:
                 parts.append(("  \n" if markdown else "\n") if together else "\n\n")
-            parts.append(_region(region, keep_lines, markdown))
+            parts.append(_marked(region) if markdown else region.text)
             above = region
     return "".join([*parts, "\n"]) if parts else ""
 
 
-def _region(region: Region, keep_lines: bool, markdown: bool) -> str:
-    """A region's text, or its lines as they are on the page; a row of cells and a heading stay one line."""
-    kept = keep_lines and (region.kind == "paragraph" or (region.kind == "heading" and not markdown))
-    lines = [line.text for line in region.lines] if kept else [region.text]
-    if not markdown:
-        return "\n".join(lines)
-    text = "  \n".join(escaped(line) for line in lines)
-    return f"## {_CLOSING.sub(_backslashed, text)}" if region.kind == "heading" else text
+def _lines(region: Region) -> list[str]:
+    """Its lines as they are on the page; a row of cells stays one line."""
+    return [region.text] if region.kind == "line" else [line.text for line in region.lines]
+
+
+def _marked(region: Region) -> str:
+    """A region in Markdown; a heading is one line there."""
+    lines = region.text.split("\n")
+    if region.kind == "heading":
+        return f"## {_CLOSING.sub(_backslashed, escaped(joined(lines)))}"
+    return "  \n".join(escaped(line) for line in lines)
+
+
+def _fenced(page: PageText) -> list[str]:
+    """The page as one block of code (CommonMark 4.5: the fence is longer than any in it)."""
+    code = "\n\n".join(region.text for region in arranged(page, "code"))
+    longest = max((len(run) for run in re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}\n{code}\n{fence}"] if code else []
 
 
 # CommonMark 0.31: what begins a block (2.4, 4.1 to 5.2), then what means something within a line (section 6).

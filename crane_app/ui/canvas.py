@@ -1,10 +1,11 @@
 """The picture of one page with a box over each region; zoom and pan. Lengths are page pixels."""
 
 from collections.abc import Sequence
+from typing import Literal
 
-from PySide6.QtCore import QEvent, QPointF, Qt, Signal
-from PySide6.QtGui import QColor, QImage, QPainter, QPen, QPixmap, QPolygonF
-from PySide6.QtWidgets import QGraphicsPolygonItem, QGraphicsScene, QGraphicsView
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QImage, QPainter, QPen, QPolygonF
+from PySide6.QtWidgets import QApplication, QGraphicsItem, QGraphicsPolygonItem, QGraphicsScene, QGraphicsView
 
 from crane_app.ui import theme
 
@@ -30,10 +31,6 @@ class Box(QGraphicsPolygonItem):
     def hoverLeaveEvent(self, event) -> None:
         self.canvas.pointed.emit(-1)
 
-    def mousePressEvent(self, event) -> None:
-        event.accept()
-        self.canvas.chosen.emit(self.index)
-
     def dress(self, pointed: bool, chosen: bool) -> None:
         """Faint at rest, so that the page stays readable."""
         edge = QColor(theme.LIGHT.accent)  # pages are mostly white paper, in the dark theme too
@@ -46,35 +43,61 @@ class Box(QGraphicsPolygonItem):
         self.setBrush(fill)
 
 
+class Paper(QGraphicsItem):
+    """A page, painted from the smallest of its pictures that has enough pixels: quick, and smooth when far away."""
+
+    def __init__(self):
+        super().__init__()
+        self.pictures: Sequence[QImage] = ()
+        self.width = self.height = 0
+
+    def show(self, pictures: Sequence[QImage], width: int, height: int) -> None:
+        """A page of `width` x `height`; pictures: from large to small."""
+        self.prepareGeometryChange()
+        self.pictures, self.width, self.height = pictures, width, height
+        self.update()
+
+    def boundingRect(self) -> QRectF:
+        return QRectF(0, 0, self.width, self.height)
+
+    def paint(self, painter: QPainter, option, widget=None) -> None:
+        if not self.pictures:
+            return
+        needed = 0.99 * self.width * painter.deviceTransform().m11()
+        enough = [picture for picture in self.pictures if picture.width() >= needed]
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.drawImage(self.boundingRect(), (enough or self.pictures[:1])[-1])
+
+
 class Canvas(QGraphicsView):
-    """Shows one page; regions are told by their index on the page, -1 for none."""
+    """Shows one page; regions are told by their index on the page, -1 for none. `turned`: pages to go on, or back."""
 
     pointed = Signal(int)
     chosen = Signal(int)
+    turned = Signal(int)
 
     def __init__(self):
         super().__init__()
         self.setScene(QGraphicsScene(self))
-        self._picture = self.scene().addPixmap(QPixmap())
-        self._picture.setTransformationMode(Qt.TransformationMode.SmoothTransformation)
-        self._picture.setShapeMode(self._picture.ShapeMode.BoundingRectShape)
+        self._paper = Paper()
+        self.scene().addItem(self._paper)
         self._boxes: list[Box] = []
         self._pointed = self._chosen = -1
-        self.fitted = True
+        self._pressed = QPoint()
+        self.fitted: Literal["page", "width", ""] = "page"
         self.setRenderHint(QPainter.RenderHint.Antialiasing)
         self.setDragMode(QGraphicsView.DragMode.ScrollHandDrag)
         self.setTransformationAnchor(QGraphicsView.ViewportAnchor.AnchorUnderMouse)
         self.setAcceptDrops(False)  # the whole window takes drops
+        self.viewport().grabGesture(Qt.GestureType.PinchGesture)
 
-    def show_picture(self, picture: QImage, width: int, height: int) -> None:
-        """A page of `width` x `height`, drawn from a picture of any size."""
+    def show_picture(self, pictures: Sequence[QImage], width: int, height: int) -> None:
+        """A page of `width` x `height`, drawn from pictures of any size, from large to small."""
         self.clear()
-        pixmap = QPixmap.fromImage(picture)
-        self._picture.setPixmap(pixmap)
-        self._picture.setScale(width / max(1, pixmap.width()))
+        self._paper.show(pictures, width, height)
         self.setSceneRect(-MARGIN, -MARGIN, width + 2 * MARGIN, height + 2 * MARGIN)
-        if self.fitted:
-            self.fit()
+        self._fit_again()
+        self.verticalScrollBar().setValue(self.verticalScrollBar().minimum())
 
     def show_boxes(self, boxes: Sequence[Sequence[tuple[float, float]]]) -> None:
         self._drop_boxes()
@@ -86,7 +109,7 @@ class Canvas(QGraphicsView):
 
     def clear(self) -> None:
         self._drop_boxes()
-        self._picture.setPixmap(QPixmap())
+        self._paper.show((), self._paper.width, self._paper.height)
 
     def point(self, index: int) -> None:
         self._pointed = index
@@ -102,6 +125,10 @@ class Canvas(QGraphicsView):
     def boxes(self) -> list[Box]:
         return list(self._boxes)
 
+    def filled(self) -> bool:
+        """Whether a page is shown."""
+        return bool(self._paper.pictures)
+
     def zoom(self) -> float:
         return self.transform().m11()
 
@@ -113,16 +140,30 @@ class Canvas(QGraphicsView):
 
     def fit(self) -> None:
         """The whole page, and again whenever the window changes its size."""
-        self.fitted = True
-        page, room = self.sceneRect(), self.maximumViewportSize()
-        if self._picture.pixmap().isNull():
+        self.fitted = "page"
+        self._fit_again()
+
+    def fit_width(self) -> None:
+        """The page as wide as there is room, and again whenever the window changes its size."""
+        self.fitted = "width"
+        self._fit_again()
+
+    def _fit_again(self) -> None:
+        page, room, policy = self.sceneRect(), self.maximumViewportSize(), Qt.ScrollBarPolicy
+        # A bar that comes and goes would change the room that the page is fitted to.
+        self.setHorizontalScrollBarPolicy(policy.ScrollBarAlwaysOff if self.fitted else policy.ScrollBarAsNeeded)
+        if not self.fitted or not self.filled():
             return
-        scale = min(room.width() / page.width(), room.height() / page.height(), LARGEST_FIT)
-        self._set_zoom(scale)
+        scale = min(room.width() / page.width(), room.height() / page.height())
+        if self.fitted == "width":
+            narrowed = room.width() - self.verticalScrollBar().sizeHint().width()
+            scale = max(scale, narrowed / page.width())
+        self._set_zoom(min(scale, LARGEST_FIT))
 
     def _zoom_to(self, scale: float) -> None:
-        if not self._picture.pixmap().isNull():
-            self.fitted = False
+        if self.filled():
+            self.fitted = ""
+            self._fit_again()
             smallest = min(0.1, self.zoom())
             self._set_zoom(min(max(scale, smallest), LARGEST))
 
@@ -141,8 +182,37 @@ class Canvas(QGraphicsView):
 
     def resizeEvent(self, event) -> None:
         super().resizeEvent(event)
-        if self.fitted:
-            self.fit()
+        self._fit_again()
+
+    def mousePressEvent(self, event) -> None:
+        super().mousePressEvent(event)
+        self._pressed = event.position().toPoint()
+
+    def mouseReleaseEvent(self, event) -> None:
+        """A press that went nowhere chooses the box there; any other has moved the page."""
+        super().mouseReleaseEvent(event)
+        where = event.position().toPoint()
+        box = self.itemAt(where)
+        near = (where - self._pressed).manhattanLength() < QApplication.startDragDistance()
+        if near and isinstance(box, Box) and event.button() == Qt.MouseButton.LeftButton:
+            self.chosen.emit(box.index)
+
+    def keyPressEvent(self, event) -> None:
+        keys = Qt.Key
+        does = {
+            keys.Key_Plus: self.zoom_in,
+            keys.Key_Minus: self.zoom_out,
+            keys.Key_0: self.fit,
+            keys.Key_W: self.fit_width,
+        }.get(event.key())
+        pages = {keys.Key_PageDown: 1, keys.Key_PageUp: -1}.get(event.key(), 0)
+        bar = self.verticalScrollBar()
+        if does is not None:
+            does()
+        elif pages and bar.value() == (bar.maximum() if pages > 0 else bar.minimum()):
+            self.turned.emit(pages)
+        else:
+            super().keyPressEvent(event)
 
     def wheelEvent(self, event) -> None:
         if not event.modifiers() & Qt.KeyboardModifier.ControlModifier:
@@ -155,6 +225,11 @@ class Canvas(QGraphicsView):
         if event.type() == QEvent.Type.NativeGesture:
             if event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
                 self._zoom_to(self.zoom() * (1 + event.value()))
+                return True
+        elif event.type() == QEvent.Type.Gesture:
+            pinch = event.gesture(Qt.GestureType.PinchGesture)
+            if pinch is not None:
+                self._zoom_to(self.zoom() * pinch.scaleFactor())
                 return True
         elif event.type() == QEvent.Type.Leave:
             self.pointed.emit(-1)

@@ -1,114 +1,162 @@
-"""Pictures and PDFs in, their text beside them: drop, paste or open; read; copy.
+"""Pictures and PDFs in, their text beside them: drop, paste or open; read; copy, or hand on.
 
-Only shows: decoding and reading happen on a worker's thread.
+Only shows: reading and drawing pages happens elsewhere, in ui/queue.py and ui/sheets.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QMimeData, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QGuiApplication, QIcon, QImage, QKeySequence
-from PySide6.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QListWidget,
-    QListWidgetItem,
-    QProgressBar,
-    QSplitter,
-    QStackedLayout,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QMimeData, QSize
+from PySide6.QtGui import QGuiApplication, QIcon, QImage
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSplitter, QStackedLayout, QVBoxLayout, QWidget
 
-from crane_app.ui.canvas import Canvas
-from crane_app.ui.parts import ElidedLabel, Notice, button, gap, plain_tip
+from crane_app.ui import picture_words as words
+from crane_app.ui.parts import ElidedLabel, Notice, button
+from crane_app.ui.picture_actions import MODES, enable, make_actions, menus
+from crane_app.ui.picture_panes import FilesPane, PagePane, Picker, ProgressLine, WordsPane
+from crane_app.ui.picture_start import Offer, Start
 from crane_app.ui.queue import Entry, Queue, State
-from crane_app.ui.sheets import PageReader, Source
-from crane_app.ui.text import TextPane
+from crane_app.ui.sheets import Look, Looks, PageReader, Source, arranged, written
 from crane_app.ui.theme import SPACE
-from crane_app.ui.welcome import Welcome
+from crane_app.ui.view import Commands, View
+from crane_app.ui.worker import Worker, sentence
 
-KINDS = "*.png *.jpg *.jpeg *.webp *.tif *.tiff *.bmp *.gif *.pdf"
-Keys = QKeySequence.StandardKey
+KINDS = "*.png *.jpg *.jpeg *.webp *.avif *.tif *.tiff *.bmp *.gif *.pdf"
+Readable = Path | str | QImage
 
 
-def usable(data: QMimeData) -> list[Source]:
-    """The local files among what was dropped or pasted, else the picture itself."""
-    files: list[Source] = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
+def usable(data: QMimeData | None) -> list[Readable]:
+    """The local files and folders among what was dropped or pasted, else the picture itself."""
+    if data is None:  # what Qt says of an empty clipboard on some systems
+        return []
+    files: list[Readable] = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
     if files or not data.hasImage():
         return files
     image = QImage(data.imageData())
     return [] if image.isNull() else [image]
 
 
-class PicturesView(QWidget):
-    """The view; `said` carries short news for the status line, `titled` the name of what is shown."""
+class PicturesView(View):
+    """With a connection the engine's process reads, and what was read is kept; without, this one does."""
 
-    said = Signal(str)
-    titled = Signal(str)
-
-    def __init__(self, reader: PageReader | None = None, icon: QIcon | None = None):
+    def __init__(self, reader: PageReader | None = None, icon: QIcon | None = None, connection: Any = None):
         super().__init__()
-        self._reader = reader or PageReader()
         self._shown: Entry | None = None
         self._dialog: QFileDialog | None = None
+        self._mode = "paragraphs"
+        self._narrow = False
         self.folder = ""  # where the file dialog starts
-        self.queue = Queue(self._reader)
-        self.queue.changed.connect(self._refresh)
-        self.queue.sheet_came.connect(self._sheet_came)
-        self.queue.text_came.connect(self._text_came)
-        self._make_actions()
+        reader = reader or _reader(connection)
+        self._reader = reader
+        self.queue, self.looks = Queue(reader), Looks(reader)
+        self.does = make_actions(self)
         self._make_widgets(icon or QIcon())
+        self._connect()
         self._refresh()
 
     # What can be done
 
-    def read(self, sources: list[Source]) -> None:
-        """Read these one after another, instead of whatever was being read."""
-        if not sources:
-            return
-        entries = [Entry(source, self._name(source)) for source in sources]
-        self._shown = None
-        self.files.clear()
-        for entry in entries:
-            item = QListWidgetItem(self.files)
-            item.setToolTip(plain_tip(entry.name))
-        self.files.setVisible(len(entries) > 1)
-        self._layers.setCurrentIndex(1)
-        self.queue.replace(entries)
-        self._show_entry(entries[0])
-        self.text.setFocus()
+    def read(self, sources: Sequence[Readable]) -> None:
+        """Read these after whatever is being read."""
+        entries = [self._entry(each) for each in sources]
+        busy = self.queue.reading is not None
+        for path in {entry.source.path for entry in entries} - {""}:
+            for there in [each for each in self.queue.entries if each.source.path == path]:
+                self.queue.remove(there)
+        if self._shown not in self.queue.entries:
+            self._shown = None
+        self.queue.add(entries)
+        if entries and (not busy or self._shown is None):
+            self._show_entry(entries[0])
+            self.text.setFocus()
 
     def offer(self, data: QMimeData) -> str:
-        """What dropping this here would do, or "" when it is of no use."""
         if data.hasImage() or any(url.isLocalFile() for url in data.urls()):
             return self.tr("Release to read the text")
         return ""
 
-    def take(self, data: QMimeData) -> bool:
+    def take(self, data: QMimeData | None) -> bool:
         sources = usable(data)
         self.read(sources)
         return bool(sources)
+
+    def receive(self, what: object) -> None:
+        """A picture, a path, several of them, or what was dropped elsewhere."""
+        if isinstance(what, QMimeData):
+            self.take(what)
+        else:
+            self.read([what] if isinstance(what, Readable) else list(what))
+
+    def commands(self) -> dict[str, Commands]:
+        return menus(self.does)
+
+    def enter(self) -> None:
+        self.text.setFocus() if self._shown else self.open_button.setFocus()
+
+    def leave(self) -> None:
+        self.queue.leave()
 
     def paste(self) -> None:
         if not self.take(QGuiApplication.clipboard().mimeData()):
             self.said.emit(self.tr("There is no picture or file on the clipboard."))
 
     def choose_files(self) -> None:
-        if self._dialog is None:
-            self._dialog = QFileDialog(self, self.tr("Open pictures or PDFs"), self.folder)
-            self._dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
-            pictures = self.tr("Pictures and PDFs ({kinds})").format(kinds=KINDS)
-            self._dialog.setNameFilters([pictures, self.tr("All files (*)")])
-            self._dialog.filesSelected.connect(self._open)
-            self._dialog.finished.connect(self._forget_dialog)
-        self._dialog.open()
+        pictures = self.tr("Pictures and PDFs ({kinds})").format(kinds=KINDS)
+        filters = [pictures, self.tr("All files (*)")]
+        self._ask(self.tr("Open pictures or PDFs"), QFileDialog.FileMode.ExistingFiles, filters)
+
+    def choose_folder(self) -> None:
+        self._ask(self.tr("Open a folder of pictures or PDFs"), QFileDialog.FileMode.Directory, [])
 
     def stop(self) -> None:
         """Stop reading; what was read stays."""
         self.queue.stop()
+
+    def clear(self) -> None:
+        """Take all documents off the list."""
+        self.queue.clear()
+        self.looks.forget()
+        self._show_entry(None)
+
+    def remove(self) -> None:
+        """Take the shown document off the list."""
+        if self._shown is not None:
+            row = self.queue.entries.index(self._shown)
+            self.queue.remove(self._shown)
+            left = self.queue.entries
+            self._show_entry(left[min(row, len(left) - 1)] if left else None)
+
+    def forget(self) -> None:
+        """Drop every result that is kept on the disk, and the list."""
+        self.clear()
+        worker = self._reader.forget(self.queue.last)
+        worker.returned.connect(lambda _: self.said.emit(self.tr("Nothing that was read is kept any more.")))
+        worker.failed.connect(self._say_error)
+
+    def retry(self) -> None:
+        """Read what is missing of the shown document."""
+        if self._shown is not None:
+            self.queue.again([self._shown])
+
+    def read_rest(self) -> None:
+        """Read what is missing of every document that was stopped or could not be read."""
+        self.queue.again(self.queue.entries)
+
+    def turn(self, pages: int) -> None:
+        """Go some pages forward, or back."""
+        entry = self._shown
+        if entry is not None and 1 <= entry.page + pages <= entry.count:
+            entry.page += pages
+            self._show_page()
+            self._refresh()
+
+    def arrange(self, mode: str) -> None:
+        """Show and copy the text as paragraphs, lines or code."""
+        self._mode = mode
+        self.side.show_mode(mode)
+        self.does[mode].setChecked(True)
+        self._show_regions()
 
     def copy(self) -> None:
         """The selection, or else everything read so far."""
@@ -119,241 +167,190 @@ class PicturesView(QWidget):
             self.copy_text()
 
     def copy_text(self) -> None:
-        if pages := self._pages():
-            self._to_clipboard(self._reader.as_text(pages), self.tr("Copied the text."))
+        self._write("as_text", lambda text: self._to_clipboard(text, self.tr("Copied the text.")))
 
     def copy_markdown(self) -> None:
-        if pages := self._pages():
-            self._to_clipboard(self._reader.as_markdown(pages), self.tr("Copied the text as Markdown."))
+        self._write("as_markdown", lambda text: self._to_clipboard(text, self.tr("Copied the text as Markdown.")))
 
-    def turn(self, pages: int) -> None:
-        """Go some pages forward, or back."""
-        entry = self._shown
-        if entry is not None and entry.page + pages in entry.sheets:
-            entry.page += pages
-            self._show_page()
-            self._refresh()
-
-    def retry(self) -> None:
-        """Read the shown document again."""
-        if self._shown is not None and self._shown.state in (State.FAILED, State.STOPPED):
-            self._show_entry(self.queue.again(self._shown))
+    def send(self, view: str) -> None:
+        """The selection, or else the whole text, to another view."""
+        selected = self.text.selected()
+        if selected:
+            self.sent.emit(view, selected)
+        else:
+            self._write("as_text", lambda text: self.sent.emit(view, text))
 
     # How it is built
 
-    def _make_actions(self) -> None:
-        act, tr = self._action, self.tr
-        self.open_action = act("open", tr("&Open…"), self.choose_files, Keys.Open)
-        self.paste_action = act("paste", tr("&Paste"), self.paste, Keys.Paste)
-        self.stop_action = act("stop", tr("&Stop"), self.stop, Qt.Key.Key_Escape)
-        self.copy_action = act("copy", tr("&Copy"), self.copy, Keys.Copy)
-        self.copy_text_action = act("copy_text", tr("Copy &text"), self.copy_text)
-        markdown_keys = QKeySequence("Ctrl+Shift+C")
-        self.copy_markdown_action = act("copy_markdown", tr("Copy as &Markdown"), self.copy_markdown, markdown_keys)
-        self.previous_action = act("previous", tr("&Previous page"), lambda: self.turn(-1), "Alt+Left")
-        self.next_action = act("next", tr("&Next page"), lambda: self.turn(1), "Alt+Right")
-        self.zoom_in_action = act("zoom_in", tr("Zoom &in"), lambda: self.canvas.zoom_in(), Keys.ZoomIn)
-        self.zoom_out_action = act("zoom_out", tr("Zoom &out"), lambda: self.canvas.zoom_out(), Keys.ZoomOut)
-        self.fit_action = act("fit", tr("&Fit page"), lambda: self.canvas.fit(), "Ctrl+0")
-
-    def _action(self, name: str, text: str, does: Callable[[], None], keys: Any = None) -> QAction:
-        action = QAction(text, self)
-        action.setObjectName(name)
-        action.triggered.connect(lambda _checked=False: does())
-        if keys is not None:
-            action.setShortcut(QKeySequence(keys))
-        self.addAction(action)
-        return action
-
     def _make_widgets(self, icon: QIcon) -> None:
-        self.welcome = Welcome(icon, self.open_action, self.paste_action)
+        a = self.does
+        self.start, self.left_over = Start(icon, a["open"], a["open_folder"], a["paste"]), Offer()
+        self.pane, self.page = FilesPane(self.queue, a), PagePane(a)
+        self.side = WordsPane({mode: a[mode].text() for mode in MODES})
+        self.line = ProgressLine(a)
+        self.files, self.canvas, self.text = self.pane.list, self.page.canvas, self.side.text
+        self.notice = Notice(self.tr("Try again"))
         self.splitter = QSplitter()
-        self.splitter.setHandleWidth(SPACE)
+        self.splitter.setHandleWidth(2 * SPACE)
         self.splitter.setChildrenCollapsible(False)
-        self.files = self._make_files()
-        for pane, share in ((self.files, 0), (self._make_left(), 3), (self._make_right(), 2)):
+        for pane, share in ((self.pane, 0), (self.page, 3), (self.side, 2)):
             self.splitter.addWidget(pane)
             self.splitter.setStretchFactor(self.splitter.count() - 1, share)
-        self.splitter.setSizes([180, 600, 420])
-
+        self.splitter.setSizes([200, 560, 420])
         reading = QWidget()
         column = QVBoxLayout(reading)
-        column.setContentsMargins(SPACE, SPACE, SPACE, SPACE // 2)
+        column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(SPACE)
         column.addLayout(self._make_header())
+        column.addWidget(self.notice)
         column.addWidget(self.splitter, 1)
-        self._layers = QStackedLayout(self)
-        self._layers.addWidget(self.welcome)
+        column.addWidget(self.line)
+        self._layers = QStackedLayout()
+        self._layers.addWidget(self.start)
         self._layers.addWidget(reading)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(2 * SPACE, SPACE, 2 * SPACE, SPACE)
+        whole.setSpacing(SPACE)
+        whole.addWidget(self.left_over)
+        whole.addLayout(self._layers, 1)
 
+    def _make_header(self) -> QHBoxLayout:
+        a, row = self.does, QHBoxLayout()
+        row.setSpacing(SPACE)
+        self.open_button = button(a["open"])
+        self.name = ElidedLabel(self.tr("Name of the document"))
+        self.name.setProperty("look", "strong")
+        self.picker = Picker(self.queue)
+        row.addWidget(self.open_button)
+        row.addWidget(button(a["paste"], shows="icon"))
+        row.addSpacing(SPACE)
+        row.addWidget(self.name, 1)
+        row.addWidget(self.picker, 1)
+        for name in ("send_to_chat", "send_to_speech", "copy_markdown"):
+            row.addWidget(button(a[name], look="flat", shows="icon"))
+        row.addWidget(button(a["copy_text"], look="primary"))
+        return row
+
+    def _connect(self) -> None:
+        self.queue.changed.connect(self._refresh)
+        self.queue.text_came.connect(self._text_came)
+        self.queue.opened.connect(self._opened)
+        self.queue.said.connect(self.said)
+        self.looks.came.connect(self._look_came)
+        self.looks.failed.connect(self._look_failed)
+        self.left_over.accepted.connect(self._take_up)
+        self.left_over.declined.connect(self.queue.drop_left_over)
         self.canvas.pointed.connect(self._point)
         self.text.pointed.connect(self._point)
         self.canvas.chosen.connect(self.text.choose)
         self.text.chosen.connect(self.canvas.choose)
+        self.canvas.turned.connect(self.turn)
+        self.side.mode_chosen.connect(self.arrange)
         self.notice.retried.connect(self.retry)
-        self.files.currentRowChanged.connect(self._pick)
-
-    def _make_header(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.setSpacing(SPACE)
-        row.addWidget(button(self.open_action))
-        row.addWidget(button(self.paste_action))
-        self.name = ElidedLabel(self.tr("Name of the document"))
-        self.name.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        row.addWidget(self.name, 1)
-        row.addWidget(button(self.copy_markdown_action))
-        row.addWidget(button(self.copy_text_action, look="primary"))
-        return row
-
-    def _make_files(self) -> QListWidget:
-        files = QListWidget()
-        files.setAccessibleName(self.tr("Documents"))
-        files.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        files.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        files.setMinimumWidth(140)
-        files.hide()
-        return files
-
-    def _make_left(self) -> QWidget:
-        self.canvas = Canvas()
-        self.canvas.setAccessibleName(self.tr("Picture of the page"))
-        self.page_label = QLabel()
-        self.page_label.setAccessibleName(self.tr("Page in view"))
-        self._pager = QWidget()
-        turning = QHBoxLayout(self._pager)
-        turning.setContentsMargins(0, 0, 0, 0)
-        turning.addWidget(button(self.previous_action, look="flat", shows="‹"))
-        turning.addWidget(self.page_label)
-        turning.addWidget(button(self.next_action, look="flat", shows="›"))
-        below = QHBoxLayout()
-        below.setSpacing(SPACE // 2)
-        below.addWidget(self._pager)
-        below.addStretch()
-        below.addWidget(button(self.zoom_out_action, look="flat", shows="−"))
-        below.addWidget(button(self.fit_action, look="flat"))
-        below.addWidget(button(self.zoom_in_action, look="flat", shows="+"))
-        return _column(self.canvas, below)
-
-    def _make_right(self) -> QWidget:
-        self.text = TextPane()
-        self.text.setAccessibleName(self.tr("Text of the page"))
-        self.state_label = ElidedLabel(self.tr("Progress"))
-        self.state_label.setProperty("look", "muted")
-        self.progress = gap(QProgressBar())
-        self.progress.setTextVisible(False)
-        self.progress.setAccessibleName(self.tr("Pages read"))
-        self.notice = Notice(self.tr("Try again"))
-        self._stop_button = gap(button(self.stop_action, look="flat"))
-        below = QHBoxLayout()
-        below.setSpacing(SPACE)
-        below.addWidget(self.state_label, 1)
-        below.addWidget(self._stop_button)
-        return _column(self.notice, self.text, self.progress, below)
+        self.picker.activated.connect(self._pick)
+        self.files.selectionModel().currentRowChanged.connect(lambda now, _before: self._pick(now.row()))
 
     # What is seen
 
-    def _show_entry(self, entry: Entry) -> None:
+    def _show_entry(self, entry: Entry | None) -> None:
         self._shown = entry
-        self.files.setCurrentRow(self.queue.entries.index(entry))
-        self.name.setText(entry.name)
-        self.titled.emit(entry.name)
-        self._show_page()
+        self._layers.setCurrentIndex(0 if entry is None else 1)
+        self.titled.emit(entry.name if entry else "")
+        if entry is not None:
+            self.files.setCurrentIndex(self.queue.index(self.queue.entries.index(entry)))
+            self.name.setText(entry.name)
+            self.picker.setCurrentIndex(self.queue.entries.index(entry))
+            self._show_page()
         self._refresh()
 
     def _show_page(self) -> None:
-        entry = self._shown
-        sheet = entry.sheets.get(entry.page)
-        if sheet is None:
+        look = self.looks.ask(self._shown, self._shown.page)
+        if look is None:
             self.canvas.clear()
         else:
-            self.canvas.show_picture(QImage.fromData(sheet.picture), sheet.width, sheet.height)
+            self.canvas.show_picture(look.pictures, look.width, look.height)
         self._show_regions()
 
     def _show_regions(self) -> None:
-        page = self._shown.texts.get(self._shown.page)
-        regions = page.regions if page is not None else ()
+        packed = self._shown.texts.get(self._shown.page) if self._shown else None
+        regions = arranged(packed, self._mode) if packed else ()
         self.text.show_regions(regions)
-        self.canvas.show_boxes([region.box for region in regions])
+        self.canvas.show_boxes([region.box for region in regions] if self.canvas.filled() else [])
 
-    def _sheet_came(self, entry: Entry, page: int) -> None:
-        if entry is self._shown and page == entry.page:
+    def _look_came(self, entry: Entry, look: Look) -> None:
+        entry.count = entry.count or look.count
+        if entry is self._shown and look.page == entry.page:
             self._show_page()
+        self._refresh()
+
+    def _look_failed(self, entry: Entry, page: int, why: str) -> None:
+        told = entry.error or entry.unread or entry.state in (State.WAITING, State.READING)
+        if entry is self._shown and page == entry.page and not told:
+            self.said.emit(why)
 
     def _text_came(self, entry: Entry, page: int) -> None:
         if entry is self._shown and page == entry.page:
             self._show_regions()
+
+    def _opened(self, folder: Entry, inside: list[Entry]) -> None:
+        if folder is self._shown:
+            self._show_entry(inside[0])
 
     def _point(self, index: int) -> None:
         self.canvas.point(index)
         self.text.point(index)
 
     def _refresh(self) -> None:
-        entry, busy = self._shown, self.queue.reading is not None
-        page, count = (entry.page, entry.count) if entry else (1, 0)
-        sheets, texts = (entry.sheets, entry.texts) if entry else ({}, {})
-        self.stop_action.setEnabled(busy)
-        self._stop_button.setVisible(busy)
-        self.progress.setVisible(bool(entry and entry.state is State.READING))
-        self.progress.setRange(0, count if count > 1 else 0)
-        self.progress.setValue(len(texts))
-        for action in (self.copy_action, self.copy_text_action, self.copy_markdown_action):
-            action.setEnabled(bool(texts))
-        for action in (self.zoom_in_action, self.zoom_out_action, self.fit_action):
-            action.setEnabled(page in sheets)
-        self.previous_action.setEnabled(page - 1 in sheets)
-        self.next_action.setEnabled(page + 1 in sheets)
-        self._pager.setVisible(count > 1)
-        self.page_label.setText(self.tr("Page {page} of {count}").format(page=page, count=count))
-        self.state_label.setText(self._status())
-        self.text.setPlaceholderText(self._placeholder())
-        self.notice.tell(entry.error if entry else "")
-        for row, each in enumerate(self.queue.entries):
-            self.files.item(row).setText(f"{each.name}\n{self._state_word(each)}")
-
-    def _status(self) -> str:
-        entry = self._shown
-        if entry is None:
-            return ""
-        done, count = len(entry.texts), entry.count
-        if entry.state is State.READING and not self.queue.warm:
-            return self.tr("Loading the reader, a few seconds…")
-        if entry.state is State.READING and count > 1:
-            return self.tr("Reading page {page} of {count}…").format(page=min(done + 1, count), count=count)
-        if entry.state in (State.STOPPED, State.FAILED) and count > 1:
-            return self.tr("Stopped; {done} of {count} pages read.").format(done=done, count=count)
-        if entry.state is State.DONE and count > 1:
-            return self.tr("All {count} pages read.").format(count=count)
-        return self._state_word(entry)
-
-    def _state_word(self, entry: Entry) -> str:
-        return {
-            State.WAITING: self.tr("Waiting"),
-            State.READING: self.tr("Reading…"),
-            State.DONE: self.tr("Done"),
-            State.STOPPED: self.tr("Stopped"),
-            State.FAILED: self.tr("Not read"),
-        }[entry.state]
-
-    def _placeholder(self) -> str:
-        entry = self._shown
-        if entry is None or entry.page in entry.texts:
-            return self.tr("No text was found on this page.")
-        if entry.state in (State.WAITING, State.READING):
-            return self.tr("The text appears here.")
-        return self.tr("This page was not read.")
+        entry, queue = self._shown, self.queue
+        reading, several = queue.reading, len(queue.entries) > 1
+        enable(self.does, entry, queue, self.canvas.filled())
+        self.pane.tell(words.tally(queue))
+        self._narrow = self._is_narrow()
+        self.pane.setVisible(several and not self._narrow)
+        self.picker.setVisible(several and self._narrow)
+        self.name.setVisible(not self.picker.isVisibleTo(self))
+        self.page.tell(*((entry.page, entry.count) if entry else (1, 0)))
+        done, count = (len(reading.texts), reading.count) if reading else (0, 0)
+        self.line.tell(words.status(entry, queue), done, count, reading is not None)
+        self.text.set_hint(words.placeholder(entry))
+        self.notice.tell(words.complaint(entry))
+        self.left_over.tell(words.left_over(queue.left_over))
 
     # Small steps
 
-    def _pages(self) -> list[Any]:
-        texts = self._shown.texts if self._shown else {}
-        return [texts[page] for page in sorted(texts)]
+    def _write(self, form: str, then: Callable[[str], None]) -> None:
+        """All pages of the shown document as one text, written elsewhere: there may be thousands."""
+        if self._shown is not None and self._shown.texts:
+            worker = Worker(written(dict(self._shown.texts), form, self._mode))
+            worker.returned.connect(then)
+            worker.failed.connect(self._say_error)
+            worker.start()
 
-    def _to_clipboard(self, words: str, news: str) -> None:
-        QGuiApplication.clipboard().setText(words)
+    def _to_clipboard(self, text: str, news: str) -> None:
+        QGuiApplication.clipboard().setText(text)
         self.said.emit(news)
 
-    def _name(self, source: Source) -> str:
-        return source.name or str(source) if isinstance(source, Path) else self.tr("Pasted picture")
+    def _say_error(self, error: Exception) -> None:
+        self.said.emit(sentence(error))
+
+    def _entry(self, what: Readable) -> Entry:
+        source = Source.of(what)
+        return Entry(source, Path(source.path).name or source.path or self.tr("Pasted picture"))
+
+    def _take_up(self) -> None:
+        entries = self.queue.take_up()
+        if entries:
+            self._show_entry(entries[0])
+
+    def _ask(self, title: str, mode: QFileDialog.FileMode, filters: list[str]) -> None:
+        if self._dialog is None:
+            self._dialog = QFileDialog(self, title, self.folder)
+            self._dialog.setFileMode(mode)
+            if filters:
+                self._dialog.setNameFilters(filters)
+            self._dialog.filesSelected.connect(self._open)
+            self._dialog.finished.connect(self._forget_dialog)
+        self._dialog.open()
 
     def _open(self, names: list[str]) -> None:
         self.folder = str(Path(names[0]).parent)
@@ -370,16 +367,18 @@ class PicturesView(QWidget):
     def sizeHint(self) -> QSize:
         return QSize(1080, 720)
 
-    def closeEvent(self, event) -> None:
-        self.stop()
-        super().closeEvent(event)
+    def resizeEvent(self, event) -> None:
+        super().resizeEvent(event)
+        if self._is_narrow() != self._narrow:
+            self._refresh()
+
+    def _is_narrow(self) -> bool:
+        """No room for three panes: the list of documents gives way to a choice above."""
+        panes = (self.pane, self.page, self.side)
+        return self.width() < sum(pane.minimumSizeHint().width() + 2 * SPACE for pane in panes) + 2 * SPACE
 
 
-def _column(*parts: QWidget | QHBoxLayout) -> QWidget:
-    made = QWidget()
-    column = QVBoxLayout(made)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(SPACE // 2)
-    for part in parts:
-        column.addLayout(part) if isinstance(part, QHBoxLayout) else column.addWidget(part)
-    return made
+def _reader(connection: Any) -> PageReader:
+    from crane_app.library.pages import Pages
+
+    return PageReader(connection, Pages())

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QEvent, QMimeData, QPoint, Qt, Signal
-from PySide6.QtGui import QColor, QKeySequence, QTextBlockFormat, QTextCharFormat, QTextCursor
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QFontDatabase,
+    QKeySequence,
+    QPainter,
+    QTextBlockFormat,
+    QTextCharFormat,
+    QTextCursor,
+)
 from PySide6.QtWidgets import QTextEdit
 
 from crane_app.ui import theme
@@ -31,11 +40,25 @@ class TextPane(QTextEdit):
         self.viewport().setMouseTracking(True)
         self._pointed = self._chosen = -1
         self._quiet = False
+        self._hint = ""
         self.cursorPositionChanged.connect(self._follow_cursor)
+
+    def hint(self) -> str:
+        """What stands where there is no text."""
+        return self._hint
+
+    def set_hint(self, words: str) -> None:
+        """As a placeholder, which Qt would cut off at the end of its first line."""
+        self._hint = words
+        self.setAccessibleDescription(words)
+        self.viewport().update()
 
     def show_regions(self, regions: Sequence[Any]) -> None:
         self._quiet = True
         self.clear()
+        # Code is not wrapped: a line that goes on below would seem to be indented by nothing.
+        code = any(region.kind == "code" for region in regions)
+        self.setLineWrapMode(QTextEdit.LineWrapMode.NoWrap if code else QTextEdit.LineWrapMode.WidgetWidth)
         cursor = QTextCursor(self.document())
         before = ""
         for region in regions:
@@ -109,6 +132,15 @@ class TextPane(QTextEdit):
         if event.type() == QEvent.Type.PaletteChange and hasattr(self, "_quiet"):
             self._mark()
 
+    def paintEvent(self, event) -> None:
+        super().paintEvent(event)
+        if self._hint and self.document().isEmpty():
+            painter = QPainter(self.viewport())
+            painter.setPen(self.palette().placeholderText().color())
+            margin = round(self.document().documentMargin())
+            room = self.viewport().rect().adjusted(margin, margin, -margin, -margin)
+            painter.drawText(room, Qt.TextFlag.TextWordWrap | Qt.AlignmentFlag.AlignLeading, self._hint)
+
     def mouseMoveEvent(self, event) -> None:
         super().mouseMoveEvent(event)
         index = self.region_at(event.position().toPoint())
@@ -126,6 +158,12 @@ def _formats(kind: str, before: str) -> tuple[QTextBlockFormat, QTextCharFormat]
     gap = HEADING_GAP if heading else LINE_GAP if list_goes_on else GAP
     layout, letters = QTextBlockFormat(), QTextCharFormat()
     layout.setTopMargin(gap if before else 0)
-    layout.setLineHeight(130, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
-    letters.setFont(theme.scaled_font(HEADING if heading else BODY, bold=heading))
+    layout.setLineHeight(115 if kind == "code" else 130, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
+    letters.setFont(_fixed_pitch() if kind == "code" else theme.scaled_font(HEADING if heading else BODY, bold=heading))
     return layout, letters
+
+
+def _fixed_pitch() -> QFont:
+    font = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
+    font.setPointSizeF(theme.scaled_font(1.0).pointSizeF())
+    return font

@@ -171,11 +171,50 @@ def test_pages_of_a_pdf_come_one_at_a_time_at_a_readable_size() -> None:
     assert found[0].image.min() == 255
 
 
-def test_a_pdf_page_of_ten_metres_is_drawn_smaller() -> None:
-    (page,) = pages(pdf((14_400, 14_400)))
+@pytest.mark.parametrize("size", [(28_346, 28_346), (28_346, 10), (1, 28_346)])
+def test_a_pdf_page_of_ten_metres_is_drawn_smaller(size: tuple[float, float]) -> None:
+    (page,) = pages(pdf(size))
     assert page.image.shape[0] * page.image.shape[1] <= documents.PDF_PIXELS * 1.01
     assert page.dpi is not None
-    assert page.dpi < 30
+    assert page.dpi < 30 or min(size) < 100
+
+
+def test_of_ten_thousand_pages_only_the_one_asked_for_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = documents._Pdf.draw
+
+    def noted(self: documents._Pdf, index: int) -> tuple[np.ndarray, float | None]:
+        drawn.append(index)
+        return draw(self, index)
+
+    monkeypatch.setattr(documents._Pdf, "draw", noted)
+    with Document(pdf(*[(72 + number % 7, 72) for number in range(10_000)])) as document:
+        assert document.count == 10_000
+        page = document.page(9_999)
+    assert drawn == [9_998]
+    assert (page.number, page.image.shape[1]) == (9_999, round((72 + 9_998 % 7) * 200 / 72))
+
+
+def test_the_pages_beside_a_damaged_one_can_be_drawn() -> None:
+    frames = [Image.effect_noise((40 + number, 40), 50) for number in range(3)]
+    data = bytearray(
+        saved(frames[0], "TIFF", save_all=True, append_images=frames[1:], compression="tiff_adobe_deflate")
+    )
+    with Image.open(io.BytesIO(bytes(data))) as tiff:
+        tiff.seek(1)
+        start = tiff.tag_v2[273][0]  # StripOffsets
+    data[start : start + 400] = b"\xff" * 400
+    with Document(bytes(data), "scan.tif") as document:
+        with pytest.raises(BadInput, match=r"'scan\.tif' is damaged"):
+            document.page(2)
+        assert [document.page(number).image.shape[1] for number in (1, 3)] == [40, 42]
+
+
+def test_a_tiff_of_a_thousand_frames_is_opened_at_its_last() -> None:
+    frames = [Image.new("1", (8 + number % 5, 8), 1) for number in range(1000)]
+    with Document(saved(frames[0], "TIFF", save_all=True, append_images=frames[1:])) as document:
+        assert document.count == 1000
+        assert document.page(1000).image.shape[1] == 8 + 999 % 5
 
 
 def test_a_pdf_is_opened_when_named_like_a_picture_and_starts_late(tmp_path: Path) -> None:

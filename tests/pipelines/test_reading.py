@@ -84,14 +84,14 @@ def test_text_has_an_empty_line_between_paragraphs() -> None:
     paragraph = "First line of a paragraph that goes on."
     assert as_text([LETTER]) == f"A big heading\n\n{paragraph}\n\nalone\nalone too\n"
     kept = "First line of a para-\ngraph that goes on."
-    assert as_text([LETTER], keep_lines=True) == f"A big heading\n\n{kept}\n\nalone\nalone too\n"
+    assert as_text([LETTER], "lines") == f"A big heading\n\n{kept}\n\nalone\nalone too\n"
     assert as_text([]) == as_text([page_of()]) == ""
 
 
 def test_markdown_has_headings_and_hard_breaks() -> None:
     paragraph = "First line of a paragraph that goes on."
     assert as_markdown([LETTER]) == f"## A big heading\n\n{paragraph}\n\nalone  \nalone too\n"
-    assert "para-  \ngraph" in as_markdown([LETTER], keep_lines=True)
+    assert "para-  \ngraph" in as_markdown([LETTER], "lines")
 
 
 def test_pages_follow_each_other_with_an_empty_line() -> None:
