@@ -26,6 +26,7 @@ class Worker(QObject):
     yielded = Signal(object)
     returned = Signal(object)
     failed = Signal(Exception)
+    ended = Signal()  # its thread has gone; comes always, also after `cancel()`
     _posted = Signal(str, object)
 
     def __init__(self, steps: Generator[Any, None, Any], after: "Worker | None" = None):
@@ -78,6 +79,7 @@ class Worker(QObject):
         if news == "ended":
             self._thread.join()  # past its last statement: its reference to this object goes first
             _running.discard(self)
+            self.ended.emit()
         elif not self._cancelled:
             getattr(self, news).emit(value)
 

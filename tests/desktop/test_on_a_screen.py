@@ -1,0 +1,108 @@
+"""The program as a person has it: a real display without a window manager, a real engine, a tiny real model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chat_checkpoint import write_chat
+from tests.desktop.screen import Screen, drag, missing, screen, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=f"needs Xvfb, xdotool and xclip; missing: {missing()}"),
+    pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs an X server"),
+]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    with screen(tmp_path_factory.mktemp("home 🐦")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Talks noise for as long as it is let."""
+    return str(write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=4096))
+
+
+@pytest.fixture
+def window(desk: Screen, model: str) -> Iterator[str]:
+    """The program's window, ready for keys; gone afterwards."""
+    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    yield desk.window()
+    program.send_signal(signal.SIGTERM)
+    program.wait(20)
+
+
+def turns(desk: Screen) -> list[tuple[str, str, str]]:
+    """Role, text and state of all that is in the history, oldest first."""
+    path = Path(desk.env["XDG_DATA_HOME"]) / "crane" / "chats.db"
+    if not path.exists():
+        return []
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as history:
+        try:
+            return history.execute("select role, text, state from turns order by id").fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+
+def test_ask_stop_copy_paste_and_drop(desk: Screen, window: str, tmp_path: Path):
+    # WHEN a question is typed before the engine can be there, and sent
+    desk.type(window, "Why do cranes dance?")
+    desk.press(window, "Return")
+    # THEN it is answered
+    until(lambda: len(turns(desk)) == 2 and len(turns(desk)[1][1]) > 20, "an answer that grows")
+    assert turns(desk)[0][:2] == ("user", "Why do cranes dance?")
+    # WHEN Esc is pressed
+    desk.press(window, "Escape")
+    # THEN it is stopped, and what came is kept
+    until(lambda: turns(desk)[1][2] == "stopped", "a stopped answer")
+    # WHEN it is copied
+    desk.press(window, "ctrl+shift+c")
+    # THEN another program can paste it
+    until(lambda: desk.copied().strip(), "an answer on the clipboard")
+    # WHEN a text of another program is pasted, and a file dropped
+    desk.copy("pasted words 🐦")
+    desk.press(window, "ctrl+v")
+    notes = tmp_path / "my notes 🐦.txt"
+    notes.write_text("of cranes", "utf-8")
+    drag(desk, [notes], window)
+    desk.press(window, "Return")
+    # THEN both are in the next question
+    until(lambda: len(turns(desk)) >= 3, "a second question")
+    assert turns(desk)[2][1] == "pasted words 🐦"
+    desk.press(window, "Escape")
+
+
+def test_a_second_start_brings_the_first_forward_and_ends(desk: Screen, window: str, tmp_path: Path):
+    second = desk.crane("app")
+    assert second.wait(20) == 0
+    assert desk.do("search", "--onlyvisible", "--name", "Crane$").split() == [window]
+
+
+def test_after_kill_9_in_mid_answer_everything_up_to_the_last_second_is_there(desk: Screen, model: str):
+    # GIVEN an answer under way
+    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    window, before = desk.window(), len(turns(desk))
+    desk.type(window, "Go on for ever")
+    desk.press(window, "Return")
+    until(lambda: len(turns(desk)) == before + 2 and len(turns(desk)[-1][1]) > 50, "an answer that grows")
+    # WHEN the window's process is killed
+    os.killpg(program.pid, signal.SIGKILL)
+    program.wait(10)
+    kept = turns(desk)[-1]
+    # THEN what was written is there, and after a new start it is shown as interrupted
+    assert len(kept[1]) > 50
+    again = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    desk.window()
+    until(lambda: turns(desk)[-1][2] == "interrupted", "an answer marked as interrupted")
+    assert turns(desk)[-1][1] == kept[1]
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(20) == 0
