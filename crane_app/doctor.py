@@ -72,7 +72,7 @@ def findings() -> list[Finding]:
         _package("reader", "rapidocr", "Pictures cannot be read. pip install rapidocr onnxruntime"),
         _package("window", "PySide6", "No window; the commands work. pip install PySide6-Essentials==6.11.3"),
         _library("sound", "portaudio", "No microphone or speaker. Debian: apt-get install libportaudio2"),
-        _program("system voice", _voice(), "Nothing is read aloud before a voice model is loaded."),
+        _program("system voice", _voice(), "Nothing can be read aloud."),
         Finding("disk", disk.free > 5e9, f"{disk.free / 1e9:.0f} GB free in the home folder"),
     ]
 

@@ -32,6 +32,8 @@ class Crane:
     def __init__(self, folder: str, backend: str | None, device: str, dtype: Any, threads: int | None):
         # `threads` came with the environment: a library reads it when it is imported, before any request.
         self.loaded: Loaded = load(Path(folder), backend, device, dtype)
+        if self.loaded.listener is not None:
+            raise Unsupported(f"{Path(folder).name} turns speech into text; the bench measures models that write text.")
         self.rows: tuple[int, ...] = ()
         self.case = (0, 0, 0)
         self.device_array: Any = None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-SENTENCE = "Read a sample picture and compare what was found with what it says"
+SENTENCE = "Try every job on something whose answer is known"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The demo has no options."""
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="For what it writes (the user's cache)")
 
 
 def run(args: argparse.Namespace) -> int:
     from crane_app.demo import run as show
 
-    return show()
+    return show(folder=args.out)

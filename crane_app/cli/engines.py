@@ -99,12 +99,12 @@ def load(engine: EngineLike, args: argparse.Namespace) -> Opened:
     try:
         for event in events(stream):
             if isinstance(event, Progress):
-                _show(event)
+                show(event)
             elif isinstance(event, Part):
                 card = event.value
     finally:
         stream.cancel()
-        _show(None)
+        show(None)
     if not isinstance(card, ModelCard):
         raise CraneError(f"Loading {args.model} was stopped.")
     return Opened(engine, card, time.perf_counter() - started)
@@ -183,7 +183,7 @@ def _hush() -> None:
         logging.getLogger("crane_app").addHandler(logging.NullHandler())
 
 
-def _show(progress: Progress | None) -> None:
+def show(progress: Progress | None) -> None:
     """How far it is, on one line that is wiped at the end; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
         return

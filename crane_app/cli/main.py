@@ -17,7 +17,21 @@ from crane_app.errors import CraneError
 from crane_app.version import VERSION
 
 Opener = Callable[[Sequence[str]], int]  # opens the window with these files; the commands themselves know no window
-VERBS = ("app", "ocr", "chat", "generate", "logits", "demo", "doctor", "bench", "version")
+VERBS = (
+    "app",
+    "ocr",
+    "vad",
+    "transcribe",
+    "say",
+    "chat",
+    "generate",
+    "logits",
+    "demo",
+    "doctor",
+    "bench",
+    "models",
+    "version",
+)
 
 
 def main(argv: Sequence[str] | None = None, opener: Opener | None = None) -> int:

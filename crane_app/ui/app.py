@@ -4,19 +4,25 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from crane_app.errors import Unsupported
+from crane_app.errors import CraneError, Unsupported
 from crane_app.ui import libraries
 
 NAME = "Crane"
 ICON = Path(__file__).parents[1] / "assets" / "icon.svg"
-# How long a page that is being read may keep the program from ending.
-GRACE_S = 5.0
+# How long what is under way may keep the program from ending, and the rest of the end beside it.
+GRACE_S, SLACK_S = 4.0, 1.0
+KEPT_S = 30 * 86400  # that a deleted conversation can still be brought back from the file
 # Platforms of Qt that need no screen; someone who sets QT_QPA_PLATFORM knows.
 SCREENLESS = ("offscreen", "minimal", "vnc", "linuxfb", "eglfs", "vkkhrdisplay")
+
+
+_marks: dict[str, float] = {"": time.perf_counter()}
 
 
 def display_available() -> bool:
@@ -37,40 +43,178 @@ def display_problem() -> str:
 
 
 def run(paths: Sequence[str] = ()) -> int:
-    """Show the window, open `paths` in it, and return when it is closed: the exit status."""
+    """Show the window, open `paths` in it, and return when it is closed: the exit status.
+
+    Where this user's window is open already, it gets them and comes forward.
+    """
     _require_screen()
-    from PySide6.QtCore import QSettings
     from PySide6.QtWidgets import QApplication
 
-    from crane_app.ui import theme
-    from crane_app.ui.window import Window
-    from crane_app.ui.worker import stop_all
+    from crane_app.ui import faults
+    from crane_app.ui.instance import only_one
 
+    faults.keep_log()
+    mark("modules")
     app = QApplication.instance() or QApplication([NAME])
     _introduce(app)
-    settings = QSettings(str(settings_path()), QSettings.Format.IniFormat)
-    theme.install(app)
-    theme.set_scheme(_valid_scheme(settings.value("scheme")))
-    window = Window(settings)
-    window.show()
-    window.pictures.read([Path(path).expanduser().absolute() for path in paths])
-    opener = _opener(window.pictures.read)
-    app.installEventFilter(opener)
-    with _interruptible(app):
-        status = app.exec()
-    app.removeEventFilter(opener)
-    if not stop_all(GRACE_S):
-        # Ending the interpreter under a thread that is inside a native call would crash.
-        sys.stdout and sys.stdout.flush()
-        os._exit(status)
-    return status
+    mark("qt")
+    files = [Path(path).expanduser().absolute() for path in paths]
+    with only_one(files) as door:
+        return _run(app, door, files) if door is not None else 0
 
 
 def settings_path() -> Path:
-    """The window's own file: its place on the screen and its looks."""
+    """The window's own file: its place on the screen."""
     from platformdirs import user_config_path
 
     return user_config_path("crane", appauthor=False) / "window.ini"
+
+
+def mark(phase: str) -> None:
+    """A phase of the start is over."""
+    _marks[phase] = time.perf_counter()
+
+
+def marks() -> dict[str, float]:
+    """Seconds that each phase of the start took; with CRANE_DEBUG=1 they are printed when the window can be used."""
+    times = list(_marks.values())
+    return {name: now - before for name, before, now in zip(list(_marks)[1:], times, times[1:], strict=False)}
+
+
+def _run(app, door, files: list[Path]) -> int:
+    from PySide6.QtCore import QTimer
+
+    from crane_app.ui.faults import Faults
+    from crane_app.ui.worker import stop_all
+
+    faults = Faults()
+    with faults.caught():
+        shared = _Shared()
+        window = _window(app, shared)
+        faults.told.connect(window.say)
+        door.asked.connect(lambda asked: (window.come_forward(), window.open(asked)))
+        window.closing.connect(_watch_the_end)
+        window.show()
+        mark("shown")
+        QTimer.singleShot(0, window, lambda: _usable(window, shared, files))
+        opener = _opener(window.open)
+        app.installEventFilter(opener)
+        with _interruptible(app):
+            status = app.exec()
+        app.removeEventFilter(opener)
+        shared.preferences.flush()
+        still = not stop_all(GRACE_S)
+        if not still:
+            shared.chats.close()
+    if still:
+        # Ending the interpreter under a thread that is inside a native call would crash.
+        _leave(status)
+    return status
+
+
+class _Shared:
+    """What the views share. Nothing here waits for anything but two small files."""
+
+    def __init__(self) -> None:
+        from crane_app.ui import theme
+        from crane_app.ui.connection import Connection
+        from crane_app.ui.preferences import Preferences
+        from crane_app.ui.shelf import Shelf
+
+        self.preferences = Preferences()
+        theme.set_text_size(self.preferences.get("text-size"))
+        theme.set_scheme(self.preferences.get("appearance"))
+        self.preferences.changed.connect(self._changed)
+        mark("settings")
+        self.chats, self.notice = _chats(self.preferences.get("keep-history"))
+        mark("history")
+        self.connection = Connection()
+        self.shelf = Shelf(self.preferences)
+
+    def _changed(self, name: str) -> None:
+        from crane_app.ui import theme
+
+        if name == "appearance":
+            theme.set_scheme(self.preferences.get(name))
+        elif name == "text-size":
+            theme.set_text_size(self.preferences.get(name))
+
+
+def _chats(kept: bool):
+    """The conversations, and a sentence if they cannot be kept."""
+    from crane_app.library.chats import Chats, chats_path
+
+    if not kept:
+        return Chats.in_memory(), ""
+    try:
+        return Chats.open(chats_path()), ""
+    except CraneError as error:
+        return Chats.in_memory(), str(error)
+
+
+def _window(app, shared: _Shared):
+    from PySide6.QtCore import QSettings
+
+    from crane_app.ui import views
+    from crane_app.ui.model_picker import ModelPicker
+    from crane_app.ui.window import Window
+
+    settings = QSettings(str(settings_path()), QSettings.Format.IniFormat)
+    makers = views.makers(shared.connection, shared.chats, shared.preferences, shared.shelf, app.windowIcon())
+
+    def picker(window: Window) -> ModelPicker:
+        made = ModelPicker(shared.connection, shared.preferences, shared.shelf)
+        made.said.connect(window.say)
+        made.wanted.connect(lambda: window.show_view("models"))
+        talk = getattr(window.view("chat"), "talk", None)
+        if talk is not None:
+            talk.waiting.connect(lambda _turn, percent: made.show_loading(percent or None))
+            talk.ended.connect(lambda _turn: made.show_loading(None))
+        return made
+
+    return Window(settings, shared.connection, shared.preferences, makers, {"chat": picker})
+
+
+def _usable(window, shared: _Shared, files: list[Path]) -> None:
+    """The window is painted and takes what is typed; now the rest, the engine first."""
+    from crane_app.ui import views
+    from crane_app.ui.worker import Worker
+
+    mark("usable")
+    if os.environ.get("CRANE_DEBUG") == "1":
+        told = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in marks().items())
+        print(f"The window can be used: {told}", file=sys.stderr, flush=True)
+    shared.connection.start()
+    shared.shelf.rescan()
+    Worker(_tidied(shared.chats)).start()
+    window.open(files)
+    shared.preferences.problem.connect(window.say)
+    if notice := " ".join(filter(None, (shared.preferences.notice, shared.notice))):
+        window.say(notice)
+    ready = Worker(views.imported())
+    ready.returned.connect(lambda _: window.make_ahead())
+    ready.start()
+
+
+def _tidied(chats) -> Iterator[None]:
+    """What a program that died was writing is marked; what was deleted long ago goes for good."""
+    if chats.writable:
+        chats.settle()
+        chats.purge(KEPT_S)
+    return
+    yield
+
+
+def _watch_the_end() -> None:
+    """The window is closing: whatever holds that up, the program ends."""
+    limit = threading.Timer(GRACE_S + SLACK_S, _leave, (1,))
+    limit.daemon = True
+    limit.start()
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def _require_screen() -> None:
@@ -108,17 +252,16 @@ def _wayland_answers(name: str) -> bool:
     return True
 
 
-def _valid_scheme(value: object) -> str:
-    return value if value in ("light", "dark") else "system"
-
-
 def _introduce(app) -> None:
     from PySide6.QtGui import QIcon
+
+    from crane_app.ui import theme
 
     app.setApplicationName(NAME)
     app.setApplicationDisplayName(NAME)
     app.setDesktopFileName("crane")
     app.setWindowIcon(QIcon(str(ICON)))
+    theme.install(app)
 
 
 def _opener(read):

@@ -2,11 +2,14 @@
 
 import html
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QPainter
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QStyle, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QStyleOptionToolButton, QToolButton, QWidget
 
-from crane_app.ui.theme import SPACE
+from crane_app.ui.icons import icon
+from crane_app.ui.theme import SPACE, unit
+
+GAP = "\u2002"  # between an icon and words; style sheets know none
 
 
 def plain_tip(text: str) -> str:
@@ -14,18 +17,44 @@ def plain_tip(text: str) -> str:
     return f"<span>{html.escape(text)}</span>" if text else ""
 
 
+class Button(QToolButton):
+    """A button whose icon is as large as its letters ask for."""
+
+    def __init__(self):
+        super().__init__()
+        self._measure()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._measure()
+
+    def initStyleOption(self, option: QStyleOptionToolButton) -> None:
+        super().initStyleOption(option)
+        if option.toolButtonStyle is Qt.ToolButtonStyle.ToolButtonTextBesideIcon:
+            option.text = GAP + option.text  # there is room: a button is two spaces wider than its words
+
+    def _measure(self) -> None:
+        side = round(1.15 * unit())
+        if self.iconSize().width() != side:
+            self.setIconSize(QSize(side, side))
+
+
 def button(action: QAction, look: str = "", shows: str = "") -> QToolButton:
     """A button for an action: its state, its name for screen readers, its shortcut in the tooltip.
 
-    `shows` replaces the action's words by a sign.
+    shows: "icon" for the action's icon alone, else a sign instead of its words; "" for icon, if it has one, and words.
     """
-    made = QToolButton()
-    made.setDefaultAction(action)
+    made = Button()
     made.setProperty("look", look)
-    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    # Tab reaches it; a click leaves the focus, and what is being written, where it is.
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setDefaultAction(action)
     made.setObjectName(action.objectName())
+    beside = Qt.ToolButtonStyle.ToolButtonIconOnly if shows == "icon" else Qt.ToolButtonStyle.ToolButtonTextBesideIcon
+    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly if action.icon().isNull() else beside)
     words = action.text().replace("&", "")
-    action.setIconText(shows or words)
+    action.setIconText(words if shows == "icon" else shows or words)
     name = words.rstrip("…")
     made.setAccessibleName(name)
     keys = action.shortcut().toString(action.shortcut().SequenceFormat.NativeText)
@@ -51,7 +80,8 @@ class ElidedLabel(QLabel):
 
     def shown(self) -> str:
         """The text as it fits."""
-        return self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideMiddle, self.width())
+        room = self.contentsRect().width()
+        return self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideMiddle, room)
 
     def paintEvent(self, event) -> None:
         painter = QPainter(self)
@@ -84,7 +114,13 @@ class Words(QLabel):
         super().resizeEvent(event)
         self._make_room()
 
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._make_room()
+
     def _make_room(self) -> None:
+        self.setMinimumHeight(0)  # a label's height for a width is never less than its minimum
         self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
@@ -107,9 +143,7 @@ class Notice(QFrame):
         row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self._words, 1)
         row.addWidget(button(action), 0, Qt.AlignmentFlag.AlignTop)
-        side = self.style().pixelMetric(QStyle.PixelMetric.PM_SmallIconSize)
-        warning = self.style().standardIcon(QStyle.StandardPixmap.SP_MessageBoxWarning)
-        self._icon.setPixmap(warning.pixmap(side, side))
+        self._draw()
         self.hide()
 
     def tell(self, words: str) -> None:
@@ -119,6 +153,14 @@ class Notice(QFrame):
 
     def words(self) -> str:
         return self._words.text()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._icon.setPixmap(icon("warning", "danger").pixmap(QSize(unit(), unit()), self.devicePixelRatioF()))
 
 
 def gap(widget: QWidget) -> QWidget:

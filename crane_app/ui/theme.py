@@ -1,19 +1,22 @@
 """Colours, spacing and fonts, in one place; light and dark, following the system unless told otherwise.
 
-The style is Fusion on every system: what the tests see is what people see.
+The style is Fusion on every system: what the tests see is what people see. A widget says what it is by its property
+`look`, one or more words of the style sheet in ui/looks.py: "flat small", "muted", "card".
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QFont, QPalette
+from PySide6.QtGui import QColor, QFont, QFontInfo, QPalette
 from PySide6.QtWidgets import QApplication
 
 Scheme = Literal["light", "dark", "system"]
 
 SPACE = 8
 RADIUS = 8
+# Points; some desktops without a theme of their own say 9, which is small on the screens of today.
+SMALLEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,24 @@ class Colours:
     """Every colour of a scheme; text ones keep a contrast of 4.5 with the grounds they stand on."""
 
     window: str  # behind everything
-    surface: str  # text, lists, the welcome card
+    sidebar: str  # behind the names of the views, the menus and the status line
+    surface: str  # text, lists, cards
     sunken: str  # behind a page
     text: str
     muted: str
     line: str
+    edge: str  # around what can be filled in
     button: str
     hover: str
+    chip: str  # behind a short fact
+    bubble: str  # behind what a person said
+    code: str  # behind code
+    code_word: str  # on it: words of the language
+    code_type: str
+    code_name: str
+    code_text: str
+    code_number: str
+    code_note: str
     accent: str
     accent_hover: str
     on_accent: str
@@ -35,20 +49,33 @@ class Colours:
     mark: str  # behind text that is pointed at
     selection: str
     on_selection: str
+    good: str
+    warning: str
     danger: str
     danger_ground: str
     disabled: str
 
 
 LIGHT = Colours(
-    window="#f4f5f7",
+    window="#f8f9fb",
+    sidebar="#eef0f3",
     surface="#ffffff",
     sunken="#e4e7eb",
     text="#1a2027",
     muted="#55606c",
-    line="#d3d8de",
+    line="#dfe3e8",
+    edge="#b6bec7",
     button="#ffffff",
-    hover="#e9ecf0",
+    hover="#e6e9ed",
+    chip="#e9ecf0",
+    bubble="#e0f0f1",
+    code="#f1f3f6",
+    code_word="#7a3aa8",
+    code_type="#0b6b75",
+    code_name="#1f55a5",
+    code_text="#1b6b3a",
+    code_number="#8a4b00",
+    code_note="#5c6773",
     accent="#0b6b75",
     accent_hover="#095962",
     on_accent="#ffffff",
@@ -56,6 +83,8 @@ LIGHT = Colours(
     mark="#d5edef",
     selection="#0b6b75",
     on_selection="#ffffff",
+    good="#1b6b3a",
+    warning="#7d5200",
     danger="#a3231b",
     danger_ground="#fdeceb",
     disabled="#9aa3ad",
@@ -63,13 +92,24 @@ LIGHT = Colours(
 
 DARK = Colours(
     window="#1d2126",
+    sidebar="#16191d",
     surface="#262b31",
     sunken="#14171b",
     text="#e8ebee",
     muted="#a5afba",
-    line="#3a424b",
+    line="#343b43",
+    edge="#525c67",
     button="#2f353d",
-    hover="#3a424b",
+    hover="#343b44",
+    chip="#2f353d",
+    bubble="#1f3d42",
+    code="#181b20",
+    code_word="#cba3f2",
+    code_type="#6fd0da",
+    code_name="#8abcf7",
+    code_text="#8fd6a4",
+    code_number="#eec06a",
+    code_note="#93a0ad",
     accent="#57c3cf",
     accent_hover="#7bd3dd",
     on_accent="#0a2226",
@@ -77,19 +117,25 @@ DARK = Colours(
     mark="#1f4a50",
     selection="#2d7e88",
     on_selection="#ffffff",
+    good="#7dd3a0",
+    warning="#eec06a",
     danger="#ff9d94",
     danger_ground="#43211f",
     disabled="#69737e",
 )
 
 _chosen: Scheme = "system"
+_usual: float | None = None  # points of the system's font
+_percent = 100
 
 
 def install(app: QApplication) -> None:
     """Dress the application, and again whenever the system changes between light and dark."""
     app.setStyle("Fusion")
+    # Some systems let Tab pass by buttons unless told; here the keyboard reaches everything.
+    app.styleHints().setTabFocusBehavior(Qt.TabFocusBehavior.TabFocusAllControls)
     app.styleHints().colorSchemeChanged.connect(lambda _scheme: _dress(app))
-    _dress(app)
+    set_text_size(_percent)
 
 
 def set_scheme(scheme: Scheme) -> None:
@@ -102,8 +148,26 @@ def set_scheme(scheme: Scheme) -> None:
     _dress(app)
 
 
+def set_text_size(percent: int) -> None:
+    """All letters, and what scales with them, at so many percent of the system's size."""
+    global _usual, _percent
+    app = QApplication.instance()
+    if _usual is None:
+        _usual = max(SMALLEST, QFontInfo(app.font()).pointSizeF())
+    _percent = percent
+    font = QFont(app.font())
+    font.setPointSizeF(_usual * percent / 100)
+    app.setFont(font)
+    _dress(app)
+
+
 def scheme() -> Scheme:
     return _chosen
+
+
+def text_size() -> int:
+    """Percent of the system's size."""
+    return _percent
 
 
 def colours() -> Colours:
@@ -121,6 +185,11 @@ def scaled_font(factor: float, bold: bool = False) -> QFont:
     return font
 
 
+def unit() -> int:
+    """Pixels of a line of text, in any typeface: what icons and signs are measured by."""
+    return round(1.2 * QFontInfo(QApplication.font()).pixelSize())
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast ratio of two colours, 1 to 21 (WCAG 2.2, relative luminance)."""
 
@@ -136,7 +205,9 @@ def contrast(one: str, other: str) -> float:
 def _dress(app: QApplication) -> None:
     now = colours()
     app.setPalette(_palette(now))
-    app.setStyleSheet(_sheet(now))
+    from crane_app.ui.looks import sheet
+
+    app.setStyleSheet(sheet(now))
 
 
 def _palette(c: Colours) -> QPalette:
@@ -158,6 +229,7 @@ def _palette(c: Colours) -> QPalette:
         role.HighlightedText: c.on_selection,
         role.Accent: c.accent,
         role.Link: c.link,
+        role.LinkVisited: c.link,
         role.Mid: c.line,
         role.Midlight: c.hover,
         role.Light: c.surface,
@@ -169,55 +241,3 @@ def _palette(c: Colours) -> QPalette:
     for name in (role.WindowText, role.Text, role.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, name, QColor(c.disabled))
     return palette
-
-
-def _sheet(c: Colours) -> str:
-    return f"""
-    QToolButton {{ background: {c.button}; color: {c.text}; border: 1px solid {c.line};
-        border-radius: {RADIUS - 2}px; padding: 7px 12px; }}
-    QToolButton:hover {{ background: {c.hover}; }}
-    QToolButton:focus {{ border: 2px solid {c.accent}; padding: 6px 11px; }}
-    QToolButton:pressed {{ background: {c.line}; }}
-    QToolButton:disabled {{ background: transparent; color: {c.disabled}; }}
-    QToolButton[look="primary"] {{ background: {c.accent}; color: {c.on_accent};
-        border-color: {c.accent}; }}
-    QToolButton[look="primary"]:hover {{ background: {c.accent_hover}; border-color: {c.accent_hover}; }}
-    QToolButton[look="primary"]:focus {{ border-color: {c.text}; }}
-    QToolButton[look="primary"]:disabled {{ background: transparent; color: {c.disabled};
-        border-color: {c.line}; }}
-    QToolButton[look="flat"] {{ background: transparent; border-color: transparent; padding: 7px 9px; }}
-    QToolButton[look="flat"]:hover {{ background: {c.hover}; }}
-    QToolButton[look="flat"]:focus {{ border: 2px solid {c.accent}; padding: 6px 8px; }}
-    QLabel[look="muted"] {{ color: {c.muted}; }}
-    QFrame[look="card"] {{ background: {c.surface}; border: 2px dashed {c.line};
-        border-radius: {2 * RADIUS}px; }}
-    QFrame[look="card"] QLabel {{ border: none; }}
-    QFrame[look="notice"] {{ background: {c.danger_ground}; border: 1px solid {c.danger};
-        border-radius: {RADIUS}px; }}
-    QFrame[look="notice"] QLabel {{ color: {c.danger}; border: none; background: transparent; }}
-    QLabel[look="veil"] {{ background: {c.surface}; color: {c.link}; border: 3px dashed {c.accent};
-        border-radius: {2 * RADIUS}px; }}
-    QTextEdit, QListWidget, QGraphicsView {{ border: 1px solid {c.line}; border-radius: {RADIUS}px; }}
-    QTextEdit:focus, QListWidget:focus, QGraphicsView:focus {{ border: 1px solid {c.accent}; }}
-    QTextEdit {{ background: {c.surface}; padding: {SPACE}px; }}
-    QGraphicsView {{ background: {c.sunken}; }}
-    QListWidget {{ background: {c.surface}; padding: 4px; outline: none; }}
-    QListWidget::item {{ padding: 6px; border-radius: {RADIUS - 3}px; color: {c.text}; }}
-    QListWidget::item:hover {{ background: {c.hover}; }}
-    QListWidget::item:selected {{ background: {c.mark}; color: {c.text}; }}
-    QProgressBar {{ background: {c.line}; border: none; border-radius: 2px; max-height: 4px;
-        min-height: 4px; }}
-    QProgressBar::chunk {{ background: {c.accent}; border-radius: 2px; }}
-    QSplitter::handle {{ background: transparent; }}
-    QStatusBar {{ color: {c.muted}; }}
-    QStatusBar::item {{ border: none; }}
-    QStatusBar QLabel {{ color: {c.muted}; padding: 0 {SPACE}px; }}
-    QToolTip {{ color: {c.text}; background: {c.surface}; border: 1px solid {c.line}; padding: 4px; }}
-    QMenuBar {{ background: {c.window}; }}
-    QScrollBar:vertical {{ background: transparent; width: 12px; margin: 2px; }}
-    QScrollBar:horizontal {{ background: transparent; height: 12px; margin: 2px; }}
-    QScrollBar::handle {{ background: {c.line}; border-radius: 4px; min-height: 28px; min-width: 28px; }}
-    QScrollBar::handle:hover {{ background: {c.disabled}; }}
-    QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
-    QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
-    """

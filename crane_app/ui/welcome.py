@@ -20,9 +20,9 @@ class Welcome(QScrollArea):
         picture = QLabel()
         picture.setPixmap(icon.pixmap(ICON_SIDE, ICON_SIDE))
         title = QLabel(self.tr("Drop a picture or a PDF here"))
-        title.setFont(theme.scaled_font(1.7, bold=True))
+        title.setProperty("look", "title")
         hint = QLabel(self.tr("Its text appears beside it, ready to copy."))
-        hint.setFont(theme.scaled_font(1.1))
+        hint.setProperty("look", "lead")
         promise = QLabel(self.tr("It is read on this machine. Nothing is sent anywhere."))
         promise.setProperty("look", "muted")
 

@@ -3,15 +3,17 @@
 import os
 from pathlib import Path
 
-os.environ["QT_QPA_PLATFORM"] = "offscreen"
+os.environ["QT_QPA_PLATFORM"] = f"offscreen:configfile={Path(__file__).with_name('screen.json')}"
 
 import pytest
-from fake_reader import FakeReader
+from fakes import FakeConnection, FakePreferences, FakeShelf
 from PySide6.QtCore import QSettings
+from PySide6.QtGui import QIcon
 
-from crane_app.ui import theme
-from crane_app.ui.pictures import PicturesView
-from crane_app.ui.window import Window
+from crane_app.library.chats import Chats
+from crane_app.ui import theme, views
+from crane_app.ui.app import ICON
+from crane_app.ui.window import Broken, Window
 from crane_app.ui.worker import stop_all
 
 HERE = Path(__file__).parent
@@ -39,6 +41,8 @@ def light():
 
 @pytest.fixture
 def reader():
+    from fake_reader import FakeReader
+
     fake = FakeReader()
     yield fake
     fake.let(1000)
@@ -51,8 +55,49 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def window(qtbot, reader, settings):
-    made = Window(settings, PicturesView(reader))
+def connection():
+    made = FakeConnection()
+    yield made
+    made.close()
+    assert stop_all(10)
+
+
+@pytest.fixture
+def preferences():
+    return FakePreferences()
+
+
+@pytest.fixture
+def shelf():
+    return FakeShelf()
+
+
+@pytest.fixture
+def chats():
+    made = Chats.in_memory()
+    yield made
+    assert stop_all(10)
+    made.close()
+
+
+@pytest.fixture
+def makers(connection, chats, preferences, shelf, reader):
+    """All views, over fakes."""
+
+    def pictures():
+        from crane_app.ui.pictures import PicturesView
+
+        return PicturesView(reader)
+
+    made = views.makers(connection, chats, preferences, shelf, QIcon(str(ICON)))
+    return made | {"pictures": pictures}
+
+
+@pytest.fixture
+def window(qtbot, makers, connection, preferences, settings):
+    """Opens with the pictures; the other views are made when they are shown."""
+    settings.setValue("view", "pictures")
+    made = Window(settings, connection, preferences, makers)
     qtbot.addWidget(made)
     made.show()
     with qtbot.waitActive(made):
@@ -62,4 +107,40 @@ def window(qtbot, reader, settings):
 
 @pytest.fixture
 def view(window):
-    return window.pictures
+    """The pictures."""
+    return window.view("pictures")
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """All views over fakes, for the scenes of scenes.py."""
+    from scenes import Stage
+
+    made = Stage(tmp_path)
+    yield made
+    made.rest()
+    made.chats.close()
+
+
+@pytest.fixture
+def enter(qtbot, stage):
+    """Opens the window with a scene in it, and waits until nothing moves."""
+    from scenes import SCENES, settled
+
+    def entered(name: str, width: int = 1180, height: int = 760) -> Window:
+        scene = SCENES[name]
+        scene.before(stage)
+        made = stage.open(scene.view)
+        # What a worker still had to tell would come to widgets that are gone.
+        qtbot.addWidget(made, before_close_func=lambda _window: stage.rest())
+        made.resize(width, height)
+        made.show()
+        with qtbot.waitActive(made):
+            made.activateWindow()
+        assert not isinstance(stage.view(scene.view), Broken), "it could not be made; the log says why"
+        scene.then(stage)
+        qtbot.waitUntil(lambda: settled(stage))
+        qtbot.wait(60)  # what comes to the view from there is painted
+        return made
+
+    return entered

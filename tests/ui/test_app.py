@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import FakePreferences
 
 from crane_app.errors import Unsupported
-from crane_app.ui import app, libraries
+from crane_app.ui import app, libraries, theme
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="about Linux displays")
 
@@ -78,29 +79,89 @@ def test_settings_live_in_a_file_of_our_own():
     assert app.settings_path().parts[-2:] == ("crane", "window.ini")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_ctrl_c_closes_the_window_cleanly(tmp_path, name):
-    # GIVEN the app in a process of its own
+def test_the_phases_of_the_start_are_timed(monkeypatch):
+    # GIVEN marks at known times
+    monkeypatch.setattr(app, "_marks", {"": 1.0})
+    times = iter([1.5, 3.5])
+    monkeypatch.setattr(app.time, "perf_counter", lambda: next(times))
+    # WHEN two phases are over
+    app.mark("qt")
+    app.mark("shown")
+    # THEN each has the time since the one before
+    assert app.marks() == {"qt": 0.5, "shown": 2.0}
+
+
+def test_conversations_that_cannot_be_kept_are_told(monkeypatch, tmp_path):
+    # GIVEN a file where the folder of the conversations would be
+    (tmp_path / "crane").write_text("in the way")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr("crane_app.library.chats.chats_path", lambda: tmp_path / "crane" / "chats.db")
+    # WHEN they are opened
+    chats, notice = app._chats(kept=True)
+    # THEN there are some for now, and a sentence
+    assert notice
+    assert chats.chats() == []
+    chats.close()
+
+
+def test_without_history_nothing_is_written(monkeypatch, tmp_path):
+    monkeypatch.setattr("crane_app.library.chats.chats_path", lambda: tmp_path / "chats.db")
+    chats, notice = app._chats(kept=False)
+    assert not notice
+    chats.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preferences_change_the_looks_at_once(qapp, monkeypatch):
+    # GIVEN what the views share, over preferences of a test
+    monkeypatch.setattr("crane_app.ui.preferences.Preferences", FakePreferences)
+    monkeypatch.setattr(app, "_chats", lambda kept: (None, ""))
+    shared = app._Shared()
+    before = qapp.font().pointSizeF()
+    try:
+        # WHEN they change
+        shared.preferences.set("appearance", "dark")
+        shared.preferences.set("text-size", 200)
+        # THEN the application follows
+        assert theme.colours() is theme.DARK
+        assert qapp.font().pointSizeF() == pytest.approx(2 * before)
+    finally:
+        theme.set_text_size(100)
+
+
+@pytest.mark.parametrize("module", ["torch", "mlx", "numpy", "sounddevice", "soundfile", "huggingface_hub", "PIL"])
+def test_the_window_opens_without_what_is_slow_to_import(started_modules, module):
+    assert "crane_app" in started_modules
+    assert module not in started_modules
+
+
+@pytest.fixture(scope="module")
+def started_modules() -> set[str]:
+    """What the window's own thread imports until the first view can be seen; others may go on in the background."""
     code = (
-        "import os, signal, threading\n"
-        "from crane_app.ui.app import run\n"
-        f"threading.Timer(1.0, os.kill, (os.getpid(), signal.{name})).start()\n"
-        "status = run()\n"
-        "print('closed', status)\n"
+        "import sys, threading\n"
+        "seen = []\n"
+        "class Finder:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if threading.current_thread() is threading.main_thread():\n"
+        "            seen.append(name)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "from PySide6.QtWidgets import QApplication\n"
+        "from crane_app.ui import app, faults, instance\n"
+        "qt = QApplication([])\n"
+        "app._introduce(qt)\n"
+        "window = app._window(qt, app._Shared())\n"
+        "window.show()\n"
+        "print(*seen, flush=True)\n"
+        "import os\n"
+        "os._exit(0)\n"
     )
-    homes = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
-    # WHEN it is interrupted while the window is open
     told = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | homes,
+        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
         cwd=Path(app.__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=30,
     )
-    # THEN it ends well, quietly, and the window's place was kept
-    assert told.stdout == "closed 0\n"
-    assert "Traceback" not in told.stderr
-    assert told.returncode == 0
-    assert list(tmp_path.rglob("window.ini"))
+    assert told.returncode == 0, told.stderr
+    return {name.split(".")[0] for name in told.stdout.split()}
