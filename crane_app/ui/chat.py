@@ -20,6 +20,7 @@ from crane_app.ui.inspector import Inspector
 from crane_app.ui.message import Message, Question
 from crane_app.ui.preferences import DRAWING
 from crane_app.ui.reply import Reply
+from crane_app.ui.tab_order import step
 from crane_app.ui.talk import Talk, made_ready
 from crane_app.ui.theme import SPACE
 from crane_app.ui.token_count import TokenCount
@@ -89,6 +90,11 @@ class ChatView(View):
 
     def enter(self) -> None:
         self.composer.prompt.setFocus()
+
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        messages, below = self.transcript.widgets(), (self.empty, self.undo, self.composer, self.inspector)
+        parts = (self.list, *messages, self.transcript, *below)
+        return step(self, parts, forward) or super().focusNextPrevChild(forward)
 
     def leave(self) -> None:
         self._keep_draft()

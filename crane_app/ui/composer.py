@@ -8,7 +8,7 @@ from typing import Any
 
 from PySide6.QtCore import QMimeData, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QKeyEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from crane_app.ui.flow import Flow
 from crane_app.ui.icons import icon
@@ -99,9 +99,9 @@ class Composer(QFrame):
         self.send_action = action("send", self.tr("&Send"), self._send, icon="send", **drawn)
         self.stop_action = action("stop_answer", self.tr("S&top the answer"), self.stopped.emit, icon="stop", **drawn)
         self.attach_action = action("attach", self.tr("&Attach text files…"), self._choose, "Ctrl+Shift+A", "attach")
-        self.counter = QLabel()
+        self.counter = ElidedLabel(self.tr("Tokens of this conversation"))
         self.counter.setProperty("look", "muted")
-        self.counter.setAccessibleName(self.tr("Tokens of this conversation"))
+        self.counter.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._arrange()
         self.prompt.entered.connect(self._send)
         self.prompt.recalled.connect(self.recalled)
@@ -166,8 +166,7 @@ class Composer(QFrame):
         below = QHBoxLayout()
         below.setSpacing(SPACE)
         below.addWidget(attach)
-        below.addStretch()
-        below.addWidget(self.counter)
+        below.addWidget(self.counter, 1)
         below.addWidget(self.send_button)
         below.addWidget(self.stop_button)
         column = QVBoxLayout(self)
@@ -176,7 +175,6 @@ class Composer(QFrame):
         column.addWidget(self.files)
         column.addWidget(self.prompt)
         column.addLayout(below)
-        self.setFocusProxy(self.prompt)
 
     def _refresh(self) -> None:
         something = bool(self.text().strip() or self.attachments)

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QToolBu
 from crane_app.ui.icons import icon
 from crane_app.ui.markdown import MarkdownView, warm
 from crane_app.ui.slices import slices
+from crane_app.ui.tab_order import takes_focus
 from crane_app.ui.theme import SPACE
 
 GAP = 2 * SPACE
@@ -22,6 +23,7 @@ SIDE = 2 * SPACE  # least room beside the column
 GUESS = 120  # pixels of a message that was never measured
 CLOSE = 8  # pixels from the end that count as being at it
 FASTEST = 60  # pixels that dragging scrolls at once
+LINE = 12  # pixels; what differs by less in height stands on one line
 ROUNDS = 6  # of measuring what has come into sight by measuring
 
 
@@ -290,10 +292,13 @@ class Transcript(QAbstractScrollArea):
         return True
 
     def _leave(self, forward: bool) -> bool:
-        """To what stops the keyboard next, outside."""
+        """To what stops the keyboard next, outside; on the way to the button that jumps, if it is there."""
+        if forward and self.jump.isVisible():
+            self.jump.setFocus(Qt.FocusReason.TabFocusReason)
+            return True
         each: QWidget = self
         while (each := each.nextInFocusChain() if forward else each.previousInFocusChain()) is not self:
-            if not self.isAncestorOf(each) and _stops_here(each) and each.isVisible():
+            if not self.isAncestorOf(each) and takes_focus(each):
                 each.setFocus(Qt.FocusReason.TabFocusReason if forward else Qt.FocusReason.BacktabFocusReason)
                 return True
         return False
@@ -311,19 +316,18 @@ def _is_in(message: QWidget, widget: QWidget | None) -> bool:
     return widget is not None and (message is widget or message.isAncestorOf(widget))
 
 
-def _stops_here(widget: QWidget) -> bool:
-    return bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus) and widget.isEnabled()
-
-
 def _stops(message: QWidget) -> list[QWidget]:
-    """Where Tab stops in a message, in order."""
-    found, each = [], message
-    while True:
-        if _stops_here(each) and each.isVisibleTo(message):
-            found.append(each)
-        each = each.nextInFocusChain()
-        if each is message or not message.isAncestorOf(each):
-            return found
+    """Where Tab stops in a message, from its top down: some buttons are made only when they come into sight."""
+
+    def place(each: QWidget) -> tuple[int, int]:
+        corner = each.mapTo(message, QPoint(0, 0))
+        return corner.y() // LINE, corner.x()
+
+    def stops_here(each: QWidget) -> bool:
+        usable = each.isEnabled() and each.isVisibleTo(message) and not each.size().isEmpty()
+        return usable and bool(each.focusPolicy() & Qt.FocusPolicy.TabFocus) and each.focusProxy() is None
+
+    return sorted(filter(stops_here, [message, *message.findChildren(QWidget)]), key=place)
 
 
 def _text_in(widget: Any, y: int) -> Any:

@@ -55,6 +55,8 @@ def route(qtbot, window) -> list[QWidget]:
         qtbot.keyClick(before, Qt.Key.Key_Tab)
         if QApplication.focusWidget() is before:
             qtbot.keyClick(before, Qt.Key.Key_Tab, Qt.KeyboardModifier.ControlModifier)
+        for _ in range(3):  # what came into sight is painted, and has its buttons, before a person's next key
+            QApplication.processEvents()
         if QApplication.focusWidget() is first:
             return found
         found.append(QApplication.focusWidget())

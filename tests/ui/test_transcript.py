@@ -259,6 +259,8 @@ def test_tab_leaves_the_transcript_at_its_ends(qtbot):
     window = QWidget()
     before, transcript, after = Note(), Transcript(), Note()
     column = QVBoxLayout(window)
+    for each in (before, after):
+        each.setMinimumHeight(40)
     for each in (before, transcript, after):
         column.addWidget(each)
     qtbot.addWidget(window)

@@ -61,7 +61,7 @@ def stops(window: QWidget) -> list[QWidget]:
         each
         for each in window.findChildren(QWidget)
         if each.isVisible() and each.isEnabled() and each.focusPolicy() & Qt.FocusPolicy.TabFocus
-        if each.focusProxy() is None and not isinstance(each.parent(), INNER)
+        if each.focusProxy() is None and not isinstance(each.parent(), INNER) and not each.size().isEmpty()
     ]
 
 
