@@ -52,8 +52,8 @@ def measured(home: Path, seconds: float) -> dict[str, Any]:
     from crane_app.library.chats import Chats
     from crane_app.ui import theme, views
     from crane_app.ui.connection import Connection
+    from crane_app.ui.models.shelf import Shelf
     from crane_app.ui.preferences import Preferences
-    from crane_app.ui.shelf import Shelf
     from crane_app.ui.window import Window
 
     app = QApplication.instance() or QApplication([])

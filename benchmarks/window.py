@@ -27,8 +27,8 @@ from PySide6.QtWidgets import QApplication
 
 from benchmarks._hostile import DOCUMENTS
 from crane_app.ui import theme
-from crane_app.ui.markdown import MarkdownView
-from crane_app.ui.transcript import Transcript
+from crane_app.ui.chat.transcript import Transcript
+from crane_app.ui.markdown.view import MarkdownView
 
 LIMIT = 50.0  # milliseconds
 EVERY = 10  # milliseconds

@@ -109,7 +109,7 @@ def picture_of(name: str, folder: Path):
 
 def bundled_reader():
     """The reader of the app itself, in this process, keeping nothing."""
-    from crane_app.ui.sheets import PageReader
+    from crane_app.ui.pictures.sheets import PageReader
 
     class Bundled(PageReader):
         def let(self, _pages: int) -> None:

@@ -1,1 +1,1 @@
-"""The machine under us: sound, the system's voice. No window, no tensor; what differs by system is a small module each."""
+"""The machine under us: sound, the system's voice. What differs by system is a small module each."""

@@ -118,8 +118,8 @@ class _Shared:
     def __init__(self) -> None:
         from crane_app.ui import theme
         from crane_app.ui.connection import Connection
+        from crane_app.ui.models.shelf import Shelf
         from crane_app.ui.preferences import Preferences
-        from crane_app.ui.shelf import Shelf
 
         self.preferences = Preferences()
         theme.set_text_size(self.preferences.get("text-size"))
@@ -156,7 +156,7 @@ def _window(app, shared: _Shared):
     from PySide6.QtCore import QSettings
 
     from crane_app.ui import views
-    from crane_app.ui.model_picker import ModelPicker
+    from crane_app.ui.models.picker import ModelPicker
     from crane_app.ui.window import Window
 
     settings = QSettings(str(settings_path()), QSettings.Format.IniFormat)

@@ -41,7 +41,7 @@ def openers(data: QMimeData) -> tuple[str, ...]:
 def imported() -> Iterator[None]:
     """Bring the modules of all views, on a worker's thread: together they take longer than a frame."""
     for name in NAMES:
-        importlib.import_module(f"crane_app.ui.{name}")
+        importlib.import_module(f"crane_app.ui.{name}.view")
     return
     yield
 
@@ -50,32 +50,32 @@ def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIco
     """How to make each view, over what they share."""
 
     def chat() -> View:
-        from crane_app.ui.chat import ChatView
+        from crane_app.ui.chat.view import ChatView
 
         return ChatView(connection, chats, preferences, shelf)
 
     def pictures() -> View:
-        from crane_app.ui.pictures import PicturesView
+        from crane_app.ui.pictures.view import PicturesView
 
         return PicturesView(icon=icon, connection=connection)
 
     def dictate() -> View:
-        from crane_app.ui.dictate import DictateView
+        from crane_app.ui.dictate.view import DictateView
 
         return DictateView(connection, preferences, shelf=shelf)
 
     def read_aloud() -> View:
-        from crane_app.ui.read_aloud import ReadAloudView
+        from crane_app.ui.read_aloud.view import ReadAloudView
 
         return ReadAloudView(preferences)
 
     def models() -> View:
-        from crane_app.ui.models import ModelsView
+        from crane_app.ui.models.view import ModelsView
 
         return ModelsView(connection, preferences, shelf)
 
     def settings() -> View:
-        from crane_app.ui.settings import SettingsView
+        from crane_app.ui.settings.view import SettingsView
 
         return SettingsView(preferences)
 

@@ -85,7 +85,7 @@ def makers(connection, chats, preferences, shelf, reader):
     """All views, over fakes."""
 
     def pictures():
-        from crane_app.ui.pictures import PicturesView
+        from crane_app.ui.pictures.view import PicturesView
 
         return PicturesView(reader)
 

@@ -9,8 +9,8 @@ from crane_app.media.layout import Region
 from crane_app.media.pages import PageText, packed, sheet
 from crane_app.media.reader import Line
 from crane_app.pipelines.kept_reading import Text, Unread
-from crane_app.ui.pictures import PicturesView
-from crane_app.ui.sheets import look_of
+from crane_app.ui.pictures.sheets import look_of
+from crane_app.ui.pictures.view import PicturesView
 from crane_app.ui.worker import Worker
 
 WIDTH, HEIGHT = 400, 600

@@ -21,11 +21,11 @@ from crane_app.library.downloads import Progress
 from crane_app.library.takes import Said, Takes
 from crane_app.ui import views
 from crane_app.ui.app import ICON
-from crane_app.ui.dictate import DictateView
-from crane_app.ui.downloads import Downloads
-from crane_app.ui.model_picker import ModelPicker
-from crane_app.ui.pictures import PicturesView
-from crane_app.ui.read_aloud import ReadAloudView
+from crane_app.ui.dictate.view import DictateView
+from crane_app.ui.models.downloads import Downloads
+from crane_app.ui.models.picker import ModelPicker
+from crane_app.ui.pictures.view import PicturesView
+from crane_app.ui.read_aloud.view import ReadAloudView
 from crane_app.ui.window import Window
 from crane_app.ui.worker import stop_all
 

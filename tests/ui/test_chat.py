@@ -7,10 +7,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QToolButton
 
 from crane_app.library.chats import Chats
-from crane_app.ui import chat as module
-from crane_app.ui.chat import ChatView
-from crane_app.ui.message import Question
-from crane_app.ui.reply import Reply
+from crane_app.ui.chat import view as module
+from crane_app.ui.chat.message import Question
+from crane_app.ui.chat.reply import Reply
+from crane_app.ui.chat.view import ChatView
 from crane_app.ui.worker import stop_all
 
 MODEL = "/models/Qwen3-0.6B"

@@ -8,7 +8,7 @@ from PySide6.QtGui import QAction
 
 from crane_app.errors import CraneError
 from crane_app.library.chats import Chats
-from crane_app.ui.chat_list import ChatList, Row, _by_day
+from crane_app.ui.chat.conversations import ChatList, Row, _by_day
 from crane_app.ui.worker import stop_all
 
 DAY = 86400

@@ -6,7 +6,7 @@ from PySide6.QtCore import QMimeData, Qt
 from PySide6.QtGui import QGuiApplication, QInputMethodEvent
 from PySide6.QtWidgets import QApplication
 
-from crane_app.ui.composer import LONG_PASTE, MOST_FILES, MOST_LINES, Chip, Composer
+from crane_app.ui.chat.composer import LONG_PASTE, MOST_FILES, MOST_LINES, Chip, Composer
 from crane_app.ui.view import View
 from crane_app.ui.worker import stop_all
 

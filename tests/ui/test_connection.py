@@ -202,5 +202,3 @@ def test_an_engine_that_hangs_can_be_ended_from_the_window(qtbot, real):
     back = []
     real.run(lambda engine: events(engine.open(Job("back", inputs="here")))).yielded.connect(back.append)
     qtbot.waitUntil(lambda: [part.value for part in back] == ["here"], timeout=20_000)
-
-

@@ -18,7 +18,7 @@ from crane_app.errors import CraneError, DeviceLost, Unsupported
 from crane_app.library.takes import Said, Takes
 from crane_app.platform.microphone import MicrophoneLost
 from crane_app.ui import theme
-from crane_app.ui.dictate import KEY, DictateView
+from crane_app.ui.dictate.view import KEY, DictateView
 from crane_app.ui.worker import stop_all
 
 SPEECH = FOLDER / "speech.ogg"

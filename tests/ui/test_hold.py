@@ -5,7 +5,7 @@ from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QApplication, QLineEdit, QWidget
 
-from crane_app.ui.hold import HOLD_S, Hold, HoldKey
+from crane_app.ui.dictate.hold import HOLD_S, Hold, HoldKey
 
 SHORT, LONG = HOLD_S / 2, HOLD_S * 2
 

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QApplication
 from crane_app.engine.defaults import RANGES
 from crane_app.engine.request import Asked
 from crane_app.pipelines.conversation import asked_of
-from crane_app.ui.inspector import KNOBS, Inspector
+from crane_app.ui.chat.inspector import KNOBS, Inspector
 
 
 @pytest.fixture

@@ -253,7 +253,7 @@ def test_ctrl_c_closes_the_window_cleanly(start, tmp_path, number):
 @POSIX
 def test_a_view_that_never_leaves_does_not_keep_the_program(start):
     # GIVEN a window whose view hangs when it should leave
-    hang = "import time\nfrom crane_app.ui.chat import ChatView\nChatView.leave = lambda self: time.sleep(600)\n"
+    hang = "import time\nfrom crane_app.ui.chat.view import ChatView\nChatView.leave = lambda self: time.sleep(600)\n"
     process = start(before=hang)
     heard(process, "usable")
     # WHEN it is closed

@@ -4,10 +4,12 @@ from PySide6.QtCore import QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QAccessible, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QScrollBar, QToolButton, QVBoxLayout, QWidget
 
-from crane_app.ui import links, markdown, theme
-from crane_app.ui.code import Code
-from crane_app.ui.markdown import MarkdownView
-from crane_app.ui.passage import Passage
+from crane_app.ui import theme
+from crane_app.ui.markdown import links
+from crane_app.ui.markdown import view as markdown
+from crane_app.ui.markdown.code import Code
+from crane_app.ui.markdown.passage import Passage
+from crane_app.ui.markdown.view import MarkdownView
 from crane_app.ui.slices import slices
 
 ANSWER = """# Cranes

@@ -10,8 +10,8 @@ from PySide6.QtWidgets import QToolButton
 
 from crane_app.library.chats import Attachment, Turn
 from crane_app.pipelines.thoughts import Said
-from crane_app.ui.message import FOLDED, Question
-from crane_app.ui.reply import Reply
+from crane_app.ui.chat.message import FOLDED, Question
+from crane_app.ui.chat.reply import Reply
 
 TURN = Turn(5, 1, 4, "assistant", "", (), "running", "/models/Qwen3-0.6B", {}, 0.0, 1, 1)
 ASKED = Turn(4, 1, None, "user", "Why do cranes <b>dance</b>?", (), "done", "", {}, 0.0, 1, 1)

@@ -7,7 +7,7 @@ from fakes import FakeConnection, FakePreferences, FakeShelf, card, on_disk
 from PySide6.QtCore import Qt, QTimer
 
 from crane_app.ui import theme
-from crane_app.ui.model_picker import ModelPicker
+from crane_app.ui.models.picker import ModelPicker
 from crane_app.ui.worker import stop_all
 from tests.library.test_models_on_disk import write
 
@@ -114,7 +114,7 @@ def test_a_model_that_cannot_be_loaded_says_why(picker, preferences, shelf):
 
 def test_a_load_that_failed_is_a_problem(qtbot, picker, connection, preferences, shelf):
     from crane_app.errors import BadCheckpoint
-    from crane_app.ui.loads import Loads
+    from crane_app.ui.models.loads import Loads
 
     preferences.set("model", QWEN)
     connection.engine.refusal = BadCheckpoint("model.safetensors is truncated.")

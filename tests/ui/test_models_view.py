@@ -15,9 +15,9 @@ from crane_app.library import catalogue, notes
 from crane_app.library.downloads import Progress
 from crane_app.library.hub import File, Listing
 from crane_app.ui import theme
-from crane_app.ui.downloads import Downloads
-from crane_app.ui.models import BATCH, MOST, ModelsView
-from crane_app.ui.shelf import Shelf
+from crane_app.ui.models.downloads import Downloads
+from crane_app.ui.models.shelf import Shelf
+from crane_app.ui.models.view import BATCH, MOST, ModelsView
 from crane_app.ui.worker import stop_all
 from tests.library.hub import CONFIG, Hub
 from tests.library.test_models_on_disk import in_cache, write

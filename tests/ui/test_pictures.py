@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QApplication
 
 from crane_app.errors import BadInput
 from crane_app.pipelines.kept_reading import Contents, Unkept
-from crane_app.ui.queue import Queue, State
+from crane_app.ui.pictures.queue import Queue, State
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from PySide6.QtGui import QGuiApplication, QTextCursor
 from PySide6.QtWidgets import QFileDialog
 
 from crane_app.errors import CraneError, Unsupported
-from crane_app.ui.marked_text import MarkedText
-from crane_app.ui.read_aloud import ReadAloudView
+from crane_app.ui.read_aloud.marked_text import MarkedText
+from crane_app.ui.read_aloud.view import ReadAloudView
 from crane_app.ui.worker import stop_all
 from tests.pipelines.mouth import FakeSpeaker, FakeTeller
 

@@ -11,11 +11,12 @@ from PySide6.QtWidgets import QApplication
 
 from benchmarks._hostile import ADDRESSES, DOCUMENTS, FORMS
 from crane_app.media.markdown import is_safe
-from crane_app.ui import links, prose, slices
-from crane_app.ui.code import Code
-from crane_app.ui.markdown import MarkdownView
-from crane_app.ui.passage import Passage
-from crane_app.ui.transcript import Transcript
+from crane_app.ui import slices
+from crane_app.ui.chat.transcript import Transcript
+from crane_app.ui.markdown import links, prose
+from crane_app.ui.markdown.code import Code
+from crane_app.ui.markdown.passage import Passage
+from crane_app.ui.markdown.view import MarkdownView
 
 # Of what is handed to Qt between two turns of the event loop: two whole blocks more than a slice asks for.
 MOST_CHARACTERS = slices.MOST + 2 * 4000

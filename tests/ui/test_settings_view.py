@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
 from crane_app.settings import SETTINGS
 from crane_app.ui import theme
 from crane_app.ui.parts import ElidedLabel
-from crane_app.ui.settings import SettingsView, nearest
+from crane_app.ui.settings.view import SettingsView, nearest
 
 SHOWN = [setting for setting in SETTINGS if setting.title]
 

@@ -13,8 +13,8 @@ from crane_app.errors import DeviceLost
 from crane_app.library.pages import Pages
 from crane_app.media.pages import sheet
 from crane_app.media.reader import Line
-from crane_app.ui.queue import State
-from crane_app.ui.sheets import KEPT_LOOKS, Looks, PageReader, Source, look_of
+from crane_app.ui.pictures.queue import State
+from crane_app.ui.pictures.sheets import KEPT_LOOKS, Looks, PageReader, Source, look_of
 from crane_app.ui.worker import stop_all
 
 

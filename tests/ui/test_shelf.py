@@ -6,7 +6,7 @@ import threading
 import pytest
 from fakes import FakePreferences, on_disk
 
-from crane_app.ui.shelf import Shelf, folders, keep_folders
+from crane_app.ui.models.shelf import Shelf, folders, keep_folders
 from crane_app.ui.worker import stop_all
 from tests.library.test_models_on_disk import write
 

@@ -5,7 +5,7 @@ from fakes import FakeConnection, FakePreferences
 
 from crane_app.errors import BadInput, CraneError
 from crane_app.library.chats import Attachment, Chats
-from crane_app.ui.talk import Talk
+from crane_app.ui.chat.talk import Talk
 from crane_app.ui.worker import stop_all
 
 

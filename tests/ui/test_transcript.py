@@ -3,9 +3,9 @@ from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from crane_app.ui import theme
-from crane_app.ui.markdown import MarkdownView
+from crane_app.ui.chat.transcript import GAP, Transcript
+from crane_app.ui.markdown.view import MarkdownView
 from crane_app.ui.slices import slices
-from crane_app.ui.transcript import GAP, Transcript
 
 
 class Note(QWidget):

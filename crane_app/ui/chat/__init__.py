@@ -1,0 +1,1 @@
+"""The chat: conversations, the one in view, and how it is answered."""

@@ -1,0 +1,1 @@
+"""Markdown as it is seen: it streams, never stalls, and loads nothing."""

@@ -1,0 +1,1 @@
+"""Pictures and PDFs, read into text."""
