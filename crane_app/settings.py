@@ -62,8 +62,8 @@ FOLDER = "The model that answers: its folder with config.json and *.safetensors.
 # fmt: off
 SETTINGS = (
     Setting("appearance", "choice", "system", "Light or dark; it changes at once.", LOOKS, "Colours",
-            ("system", "light", "dark"), ("As the system", "Light", "Dark")),
-    Setting("text-size", "whole", 100, "Of all letters in the window; it changes at once.", LOOKS, "Text size",
+            ("system", "light", "dark"), ("Same as the system", "Light", "Dark")),
+    Setting("text-size", "whole", 100, "The size of all text in the window; it changes at once.", LOOKS, "Text size",
             low=80, high=200, step=10, unit="%"),
     Setting("send-key", "choice", "enter", "What sends a message. Shift+Enter always begins a new line.", CHAT,
             "Send with", ("enter", "ctrl-enter"), ("Enter", "Ctrl+Enter")),

@@ -15,11 +15,21 @@ SIGNS = (Path(__file__).parents[1] / "assets" / "signs").as_posix()
 def sheet(c: Colours) -> str:
     """All rules, in these colours and at the size of the letters in use."""
     kind = "dark" if c is DARK else "light"
-    parts = (_buttons(c), _labels(c), _frames(c), _texts(c), _inputs(c, kind), _choices(c, kind), _menus(c), _bars(c))
+    parts = (
+        _buttons(c, kind),
+        _labels(c),
+        _frames(c),
+        _texts(c),
+        _inputs(c, kind),
+        _choices(c, kind),
+        _menus(c),
+        _bars(c),
+    )
     return "".join(parts)
 
 
-def _buttons(c: Colours) -> str:
+def _buttons(c: Colours, kind: str) -> str:
+    side = round(unit() * 0.8)
     return f"""
     QToolButton, QPushButton {{ background: {c.button}; color: {c.text}; border: 1px solid {c.line};
         border-radius: {RADIUS - 2}px; padding: 7px 12px; }}
@@ -29,6 +39,9 @@ def _buttons(c: Colours) -> str:
     QToolButton:checked {{ background: {c.mark}; }}
     QToolButton:disabled, QPushButton:disabled {{ background: transparent; color: {c.disabled}; }}
     QToolButton::menu-indicator {{ image: none; }}
+    QToolButton[look~="picker"] {{ padding-right: {side + 14}px; }}
+    QToolButton[look~="picker"]::menu-indicator {{ image: url("{SIGNS}/down_{kind}.svg"); width: {side}px;
+        height: {side}px; subcontrol-origin: padding; subcontrol-position: center right; right: 8px; }}
     QToolButton[look~="primary"], QPushButton:default {{ background: {c.accent}; color: {c.on_accent};
         border-color: {c.accent}; }}
     QToolButton[look~="primary"]:hover, QPushButton:default:hover {{ background: {c.accent_hover};

@@ -101,7 +101,7 @@ class Status(QStatusBar):
         now = self._connection
         usual = {
             "starting": self.tr("The engine is starting. You can begin already."),
-            "ready": self.tr("Ready"),
+            "ready": "",
             "busy": self.tr("Working…"),
             "stalled": self.tr("The engine does not answer."),
             "lost": self.tr("The engine stopped. Your text is safe."),

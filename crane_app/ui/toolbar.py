@@ -28,10 +28,11 @@ class Toolbar(QFrame):
         self.stop_action = QAction(icon("stop"), self.tr("&Stop"), self)
         self.stop_action.setObjectName("stop_here")
         self.stop_action.setShortcut(ESCAPE)
-        self.stop_button = button(self.stop_action, look="small")
+        self.stop_button = button(self.stop_action)
         self.stop_action.triggered.connect(lambda _checked=False: self._stop())
         self._stops: list[QAction] = []  # of the view in sight
         self._extra: QWidget | None = None
+        self._computes = False
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(2 * SPACE, SPACE, SPACE, SPACE)
         self._row.setSpacing(SPACE)
@@ -43,6 +44,7 @@ class Toolbar(QFrame):
 
     def show_view(self, title: str, view: QWidget, extra: QWidget | None = None) -> None:
         """Another view is in sight; `extra` goes beside its name."""
+        self._computes = getattr(view, "computes", False)
         self.title.setText(title)
         if self._extra is not None and self._extra is not extra:
             self._extra.hide()
@@ -52,6 +54,7 @@ class Toolbar(QFrame):
             extra.show()
         self._extra = extra
         self._follow(view)
+        self._refresh()
 
     def _follow(self, view: QWidget) -> None:
         """Stop is that of the view in sight; Esc is one of its own, or this one's."""
@@ -76,6 +79,7 @@ class Toolbar(QFrame):
     def _refresh(self) -> None:
         words, tip = self._facts()
         self.chip.setText(words)
+        self.chip.setVisible(self._computes or self._connection.state in ("starting", "lost", "failed"))
         self.chip.setToolTip(plain_tip(tip))
 
     def _facts(self) -> tuple[str, str]:

@@ -8,7 +8,12 @@ Commands = list[QAction | None]  # None: a line between two groups
 
 
 class View(QWidget):
-    """A view shows; a pipeline thinks. Its actions work while it is in sight."""
+    """A view shows; a pipeline thinks. Its actions work while it is in sight.
+
+    computes: what it does is done by the loaded models, so the window tells what computes.
+    """
+
+    computes = False
 
     said = Signal(str)  # short news for the status line
     titled = Signal(str)  # the name of what is shown, for the window's title

@@ -33,11 +33,7 @@ MODEL = "/models/Qwen3-0.6B"
 QUESTION = "Why do cranes sleep standing in shallow water?"
 ANSWER = """Mostly because **nothing can reach them unheard**. A fox that wades makes noise, and the water carries it.
 
-Three things come together:
-
-- the water is shallow enough to stand in, so they need no branch;
-- an approach from any side is *seen and heard* early;
-- thousands of birds keep watch at once.
+The numbers of last autumn:
 
 | Month | Birds counted |
 |---|---:|
@@ -130,7 +126,7 @@ def with_model(stage: Stage) -> None:
     """A model is chosen, on the disk, and loaded."""
     stage.preferences.set("model", MODEL)
     stage.shelf.put(on_disk())
-    stage.connection.show(card())
+    stage.connection.show(card(dtype="bfloat16"))
 
 
 def with_conversation(stage: Stage) -> None:
@@ -139,7 +135,7 @@ def with_conversation(stage: Stage) -> None:
         stage.chats.add(stage.chats.new(title, MODEL), "user", title)
     chat = stage.chats.new("Cranes in shallow water", MODEL)
     asked = stage.chats.add(chat, "user", QUESTION)
-    facts = {"output_tokens": 171, "total_s": 6.9, "first_s": 0.31, "prompt_tokens": 24, "seed": 7}
+    facts = {"tokens": 171, "speed": 25.8, "seed": 7}
     stage.chats.add(chat, "assistant", ANSWER, asked.id, model=MODEL, facts=facts)
 
 

@@ -72,7 +72,7 @@ def choose(box: QComboBox, words: str) -> None:
 
 def test_every_setting_has_a_row_that_shows_its_value(page):
     assert list(page.rows) == [setting.name for setting in SHOWN]
-    assert control(page, "appearance").currentText() == "As the system"
+    assert control(page, "appearance").currentText() == "Same as the system"
     assert control(page, "text-size").text() == "100 %"
     assert control(page, "temperature").text() == "The model's own"
     assert control(page, "backend").currentText() == "This machine's own"

@@ -41,6 +41,8 @@ Keys = QKeySequence.StandardKey
 class ChatView(View):
     """Conversations with the chosen model."""
 
+    computes = True
+
     def __init__(self, connection: Any, chats: Any, preferences: Any, shelf: Any):
         super().__init__()
         self._connection, self._preferences, self._shelf = connection, preferences, shelf

@@ -81,7 +81,7 @@ class MicrophoneChoice(QComboBox):
         self._looking = None
         default = next((device.name for device in found if device.default), "")
         self.clear()
-        self.addItem(self.tr("{name} (the system's choice)").format(name=default or self.tr("None")), "")
+        self.addItem(self.tr("{name} (system default)").format(name=default or self.tr("None")), "")
         for device in found:
             self.addItem(device.name, device.name)
         self.choose(self._chosen)

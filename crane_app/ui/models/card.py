@@ -217,7 +217,15 @@ class ModelCard(QFrame):
             words = where.format(size=fit.human(card.nbytes), device=device, dtype=card.dtype)
             return self.tr("Giving its memory back…") if busy else words, "small good"
         problem = self._loads.error(self.entry.folder) or self.entry.problem
-        return (problem, "small danger") if problem else (self.entry.remark, "small muted")
+        return (problem, "small danger") if problem else (self._use(), "small muted")
+
+    def _use(self) -> str:
+        """What it is good for here, where that is not plain."""
+        return {
+            "pictures": self.tr("Crane keeps it, and cannot read pictures with it yet: the built-in reader does that."),
+            "dictate": self.tr("Dictate uses it."),
+            "read_aloud": self.tr("Crane keeps it, and cannot speak with it yet: the system's voice does that."),
+        }.get(self.entry.job, self.entry.remark)
 
     def _facts(self) -> str:
         entry = self.entry

@@ -39,7 +39,7 @@ class ModelPicker(QToolButton):
         self._importing: Worker | None = None
         self._look: tuple[str, str] = ("", "")
         self.setObjectName("model")
-        self.setProperty("look", "flat")
+        self.setProperty("look", "flat picker")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

@@ -37,6 +37,8 @@ MOST, BATCH = 24, 2  # cards before a person asks for more; made between two fra
 class ModelsView(View):
     """Cards follow the shelf; what is loaded follows the connection."""
 
+    computes = True
+
     def __init__(self, connection: Any, preferences: Any, shelf: Any):
         super().__init__()
         self._preferences, self.shelf = preferences, shelf

@@ -48,7 +48,7 @@ def make_actions(view: View) -> dict[str, QAction]:
 
 
 def _modes(view: View) -> dict[str, QAction]:
-    words = (view.tr("Para&graphs"), view.tr("&Lines"), view.tr("&Code"))
+    words = (view.tr("As para&graphs"), view.tr("As &lines"), view.tr("As &code"))
     group = QActionGroup(view)
     made = {}
     for mode, text in zip(MODES, words, strict=True):

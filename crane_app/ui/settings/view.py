@@ -13,6 +13,7 @@ from PySide6.QtGui import QAction, QDesktopServices, QKeySequence
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWidget
 
 from crane_app import settings
+from crane_app.ui.icons import icon
 from crane_app.ui.parts import ElidedLabel, Notice, Words, button
 from crane_app.ui.settings.fields import said
 from crane_app.ui.settings.row import Row
@@ -105,19 +106,16 @@ class SettingsView(View):
         whole.addWidget(self.area)
 
     def _make_header(self) -> QHBoxLayout:
-        title = QLabel(self.tr("Settings"))
-        title.setProperty("look", "title")
         self.search = QLineEdit()
         self.search.setPlaceholderText(self.tr("Find a setting"))
         self.search.setAccessibleName(self.tr("Find a setting"))
         self.search.setClearButtonEnabled(True)
+        self.search.addAction(icon("search", "muted"), QLineEdit.ActionPosition.LeadingPosition)
         self.search.textChanged.connect(self.filter)
         self.search.setMinimumWidth(1)
         row = QHBoxLayout()
         row.setSpacing(2 * SPACE)
-        row.addWidget(title)
-        row.addStretch(1)
-        row.addWidget(self.search, 2)
+        row.addWidget(self.search)
         return row
 
     def _build(self) -> Iterator[None]:
