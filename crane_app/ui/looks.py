@@ -15,17 +15,8 @@ SIGNS = (Path(__file__).parents[1] / "assets" / "signs").as_posix()
 def sheet(c: Colours) -> str:
     """All rules, in these colours and at the size of the letters in use."""
     kind = "dark" if c is DARK else "light"
-    parts = (
-        _buttons(c, kind),
-        _labels(c),
-        _frames(c),
-        _texts(c),
-        _inputs(c, kind),
-        _choices(c, kind),
-        _menus(c),
-        _bars(c),
-    )
-    return "".join(parts)
+    plain = (_labels(c), _frames(c), _texts(c), _menus(c), _bars(c))
+    return "".join((_buttons(c, kind), _inputs(c, kind), _choices(c, kind), *plain))
 
 
 def _buttons(c: Colours, kind: str) -> str:

@@ -439,7 +439,7 @@ def test_nothing_is_cut_off(qtbot, page, preferences, usual_size, scheme, percen
     qtbot.waitUntil(lambda: page.area.widget().width() <= page.area.viewport().width())
     # THEN each text and control has the room it asks for
     for each in page.findChildren(QWidget):
-        if not each.isVisible() or isinstance(each, ElidedLabel):
+        if not each.isVisible() or isinstance(each, ElidedLabel) or isinstance(each.parent(), QLineEdit):
             continue
         if isinstance(each, QLabel) and each.wordWrap():
             assert each.height() >= each.heightForWidth(each.width()), each.text()
