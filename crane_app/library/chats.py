@@ -21,6 +21,7 @@ from crane_app.library import schema
 from crane_app.library.database import Database
 
 STATES = ("done", "running", "stopped", "length", "interrupted", "error")
+MERGED = 200  # pages of the index that are merged at once
 SURROGATES = re.compile("[\ud800-\udfff]")  # half a character; there is no UTF-8 for it
 
 
@@ -126,13 +127,17 @@ class Chats:
         """Conversations that end with the program."""
         return cls(Database(None, schema.CHATS))
 
+    def hurry(self) -> None:
+        """This thread, a window's, must not be kept waiting: what another program holds up fails soon."""
+        self._database.hurry()
+
     def close(self) -> None:
         """No thread may be using it."""
         self._database.close()
 
     # Conversations
 
-    def chats(self, limit: int = 500) -> list[ChatRow]:
+    def chats(self, limit: int = 5000) -> list[ChatRow]:
         """Those with the newest message first."""
         query = f"SELECT {ROW} FROM chats c WHERE gone_at IS NULL ORDER BY changed DESC, id DESC LIMIT ?"
         with self._database.reading() as connection:
@@ -204,10 +209,19 @@ class Chats:
             count = connection.total_changes
             connection.execute("DELETE FROM turns WHERE gone_at <= ?", before)
             connection.execute("DELETE FROM chats WHERE gone_at <= ?", before)
-            if connection.total_changes > count:
-                # The index only notes what is deleted until its parts are merged.
-                connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            some = connection.total_changes > count
+        if some:
+            self._merge()
         self._empty_log()
+
+    def _merge(self) -> None:
+        """The index only notes what is deleted until it is merged: in steps, so that others can write between."""
+        pages, changes = -MERGED, 2
+        while changes >= 2:
+            with self._database.writing() as connection:
+                before = connection.total_changes
+                connection.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
+                changes, pages = connection.total_changes - before, MERGED
 
     def delete_all(self) -> None:
         """Really remove everything, at once."""

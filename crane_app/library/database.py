@@ -21,6 +21,7 @@ from crane_app.errors import CraneError
 from crane_app.library.holders import Holders, holders
 
 BUSY_S = 5.0  # how long a transaction of another process is waited for
+IMPATIENT_S = 0.2  # the same, by the thread of a window
 MAGIC = b"SQLite format 3\0"  # sqlite.org/fileformat.html
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BESIDE = ("-wal", "-shm", "")  # what belongs to a file; the file itself last, so that a crash leaves no stray log
@@ -94,6 +95,11 @@ class Database:
             raise CraneError(self.notice)
         with self.reading() as connection, _transaction(connection):
             yield connection
+
+    def hurry(self) -> None:
+        """This thread, a window's, waits for other programs no longer than IMPATIENT_S."""
+        with self.reading() as connection:
+            connection.execute(f"PRAGMA busy_timeout = {round(1000 * IMPATIENT_S)}")
 
     def close(self) -> None:
         """Close the connections of all threads; none may be in use."""

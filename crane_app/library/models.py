@@ -20,6 +20,7 @@ from crane_app.library import facts, fit, hub_cache
 from crane_app.library.facts import Job
 
 Source = Literal["folder", "hub", "imported"]
+OF_MODELS = {".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".bin", ".gguf", ".py", ""}  # their files
 DEPTH = 3  # folders below a named one
 MOST_FOLDERS = 5000  # that are looked into below a named one
 
@@ -129,6 +130,16 @@ def name_of(folder: Path) -> str:
 def kept_in(entry: OnDisk) -> Path:
     """The folder that holds all of the model: in the cache, its blobs too and not the snapshot alone."""
     return entry.folder.parent.parent if entry.source == "hub" else entry.folder
+
+
+def others_in(entry: OnDisk) -> int:
+    """How many things lie in the folder of a model, beside it, and would go where the folder goes."""
+    if entry.source == "hub":
+        return 0
+    try:
+        return sum(each.is_dir() or each.suffix.lower() not in OF_MODELS for each in entry.folder.iterdir())
+    except OSError:
+        return 0
 
 
 def listed(text: str) -> list[Path]:

@@ -23,10 +23,12 @@ def read_text(path: Path) -> str:
     Raises BadInput for folders, files that cannot be read, are larger than LARGEST, or are no text.
     """
     try:
+        if path.is_dir():
+            raise BadInput(f"{path.name} is a folder. Give the files in it.")
+        if path.exists() and not path.is_file():  # a pipe or a device may never come to an end
+            raise BadInput(f"{path.name} is not a file that can be read to its end.")
         with path.open("rb") as file:
             raw = file.read(LARGEST + 1)
-    except IsADirectoryError:
-        raise BadInput(f"{path.name} is a folder. Give the files in it.") from None
     except OSError as error:
         raise BadInput(f"{path.name} cannot be read: {error.strerror or error}.") from None
     if len(raw) > LARGEST:

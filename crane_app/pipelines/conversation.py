@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,7 @@ from crane_app.pipelines.chat import Chat, Message, checked, events, speeds
 from crane_app.pipelines.thoughts import OPEN, Said, Thoughts, spoken
 
 KEEP_S = 0.5
+TRIES = 2
 ENDPOINT = "app"
 KNOBS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 STATES = {"stop": "done", "length": "length", "cancelled": "stopped", "error": "error"}
@@ -93,6 +95,9 @@ class Answer:
             self._over.set()
             keeper.join()
             self._keep(ending)
+            for _ in range(TRIES if self._unkept else 0):  # the last word on it: worth another try or two
+                time.sleep(KEEP_S)
+                self._keep(ending)
         return Ending(ending.state, ending.facts, ending.error, self._unkept)
 
     def _made(self, engine: EngineLike) -> Generator[Loading | Said, None, Ending]:
@@ -139,6 +144,8 @@ class Answer:
                 self._chats.update(self.turn.id, text=self.text, state=ending.state, facts=dict(ending.facts))
         except CraneError as error:
             self._unkept = str(error)
+        else:
+            self._unkept = ""
 
     def _messages(self) -> list[Message]:
         """The conversation up to this answer; what it goes on from is its last message."""
@@ -201,7 +208,10 @@ def messages_of(system: str, turns: Sequence[Turn]) -> list[Message]:
     found = [Message("system", system)] if system.strip() else []
     for turn in turns:
         if turn.role == "user":
-            found.append(Message("user", with_attachments(turn.text, turn.attachments)))
+            asked = with_attachments(turn.text, turn.attachments)
+            if found and found[-1].role == "user":  # its answer never came, and some templates insist on taking turns
+                asked = f"{found.pop().content}\n\n{asked}"
+            found.append(Message("user", asked))
         elif said := spoken(turn.text):
             found.append(Message(turn.role, said))
     return found

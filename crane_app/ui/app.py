@@ -94,6 +94,7 @@ def _run(app, door, files: list[Path]) -> int:
         faults.told.connect(window.say)
         door.asked.connect(lambda asked: (window.come_forward(), window.open(asked)))
         window.closing.connect(_watch_the_end)
+        window.closing.connect(shared.preferences.flush)  # first, whatever may hold up the rest
         window.show()
         mark("shown")
         QTimer.singleShot(0, window, lambda: _usable(window, shared, files))
@@ -147,7 +148,9 @@ def _chats(kept: bool):
     if not kept:
         return Chats.in_memory(), ""
     try:
-        return Chats.open(chats_path()), ""
+        chats = Chats.open(chats_path())
+        chats.hurry()
+        return chats, ""
     except CraneError as error:
         return Chats.in_memory(), str(error)
 

@@ -86,6 +86,8 @@ class Connection(QObject):
             self._answered.clear()
             self._tell("starting", "")
             self.start()
+        elif self.state == "lost":
+            self.look()  # it has gone: what has its number now is another program
         elif self._engine is not None:
             with suppress(OSError, AttributeError):
                 os.kill(self._engine.peer.pid, getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -60,7 +60,7 @@ class Toolbar(QFrame):
         """Stop is that of the view in sight; Esc is one of its own, or this one's."""
         for action in self._stops:
             action.changed.disconnect(self._show_stop)
-        actions = view.findChildren(QAction)
+        actions = view.actions()  # those of cards come and go
         self._stops = [action for action in actions if action.objectName().startswith(STOPS)]
         for action in self._stops:
             action.changed.connect(self._show_stop)

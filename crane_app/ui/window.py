@@ -266,6 +266,7 @@ class Window(QMainWindow):
 
     def closeEvent(self, event: QEvent) -> None:
         self.closing.emit()
+        self._keep()
         for name, view in self._views.items():
             try:
                 view.leave()

@@ -255,8 +255,7 @@ def test_thoughts_and_answers_that_never_came_are_not_told_to_the_model(chats):
     assert [(m.role, m.content) for m in messages_of("", turns)] == [
         ("user", "One?"),
         ("assistant", "Yes."),
-        ("user", "Two?"),
-        ("user", "Three?"),
+        ("user", "Two?\n\nThree?"),
     ]
 
 

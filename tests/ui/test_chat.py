@@ -4,10 +4,10 @@ import pytest
 from fakes import FakeConnection, FakePreferences, FakeShelf, card, on_disk
 from hands import clipboard, files, picture, press
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QToolButton
+from PySide6.QtWidgets import QApplication, QToolButton
 
 from crane_app.library.chats import Chats
-from crane_app.ui.chat import view as module
+from crane_app.ui.chat import cards as module
 from crane_app.ui.chat.message import Question
 from crane_app.ui.chat.reply import Reply
 from crane_app.ui.chat.view import ChatView
@@ -120,14 +120,14 @@ def test_a_long_conversation_is_built_from_its_end_and_earlier_parts_when_wanted
         parent = chats.add(chat, "user" if number % 2 == 0 else "assistant", f"message {number}", parent).id
     # WHEN it is opened
     view.open(chat)
-    assert len(view.transcript.widgets()) == module.AT_FIRST
+    # THEN its end is there at once, what fills a few screens a moment later
+    assert len(view.transcript.widgets()) == module.AT_ONCE
     assert shown(view)[-1] == f"message {2 * module.AT_FIRST - 1}"
-    # THEN those before come when the reader goes up
+    qtbot.waitUntil(lambda: len(shown(view)) == module.AT_FIRST)
+    # AND what was before comes when the reader goes up
     view.transcript.earlier.emit()
-    assert shown(view)[0] == "message 0"
-    assert len(shown(view)) == 2 * module.AT_FIRST
-    view.transcript.earlier.emit()
-    assert len(shown(view)) == 2 * module.AT_FIRST
+    qtbot.waitUntil(lambda: len(shown(view)) == 2 * module.AT_FIRST)
+    assert shown(view) == [f"message {number}" for number in range(2 * module.AT_FIRST)]
 
 
 def test_an_answer_goes_on_in_a_conversation_that_was_left_and_come_back_to(qtbot, view, connection):
@@ -295,3 +295,119 @@ def test_what_is_typed_before_the_first_question_survives_the_program(qtbot, vie
     assert again.composer.text() == "half a thought"
     say(qtbot, again, "a whole one")
     assert chats.loose_draft() == ""
+
+
+# What broke once
+
+
+def long_chat(chats, count=12):
+    chat, parent = chats.new("Long"), None
+    for number in range(count):
+        parent = chats.add(chat, "user" if number % 2 == 0 else "assistant", f"message {number}", parent).id
+    return chat
+
+
+def test_tab_and_then_another_conversation_leave_the_column_whole(qtbot, view, chats):
+    one, other = long_chat(chats), long_chat(chats)
+    view.open(one)
+    for _ in range(5):
+        qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+    view.open(other)
+    view.open(one)
+    assert shown(view)[-1] == "message 11"
+    view.transcript.to_end()
+
+
+def test_a_focused_message_may_be_in_a_conversation_that_is_left(qtbot, view, chats):
+    view.open(long_chat(chats))
+    for message in view.transcript.widgets():
+        if message.isVisible():
+            message.setFocus()
+    view.new()
+    assert shown(view) == []
+
+
+@pytest.mark.parametrize("signs", ["***", "#", "---", "> "])
+def test_a_question_of_signs_alone_can_be_asked(qtbot, view, connection, signs):
+    say(qtbot, view, signs)
+    assert shown(view)[1] == connection.engine.answer
+
+
+def test_a_conversation_that_cannot_be_opened_leaves_everything_as_it_is(qtbot, view, chats, connection):
+    say(qtbot, view, "One?")
+    view.composer.set_text("half a thought")
+    view.open(4711)
+    assert shown(view)[0] == "One?"
+    assert view.composer.text() == "half a thought"
+    assert chats.chat(view.talk.chat).draft in ("", "half a thought")
+
+
+def test_files_wait_in_the_conversation_in_which_they_were_attached(qtbot, view):
+    say(qtbot, view, "One?")
+    first = view.talk.chat
+    view.composer.attach_text("a.txt", "a")
+    view.new()
+    assert view.composer.attachments == []
+    view.open(first)
+    assert [each.name for each in view.composer.attachments] == ["a.txt"]
+
+
+def test_a_number_that_was_just_set_holds_for_the_question_and_for_no_other_conversation(qtbot, view, connection):
+    say(qtbot, view, "One?")
+    view.talk.set_options({"presence_penalty": 0.5, "temperature": 0.333})
+    view.inspector.show_values("", view.talk.options)
+    view.inspector.boxes["top_k"].setValue(7)
+    say(qtbot, view, "Two?")
+    asked = connection.engine.requests[-1].asked
+    assert (asked.top_k, asked.presence_penalty, asked.temperature) == (7, 0.5, 0.333)
+    view.inspector.boxes["top_k"].setValue(9)
+    first = view.talk.chat
+    view.new()
+    assert view.talk.options == {}
+    view.open(first)
+    assert view.talk.options["top_k"] == 9
+
+
+def test_a_conversation_deleted_while_it_is_answered_is_answered_no_more(qtbot, view, connection):
+    connection.engine.held = True
+    view.composer.set_text("Why?")
+    qtbot.keyClick(view.composer.prompt, Qt.Key.Key_Return)
+    view.delete_action.trigger()
+    assert all(each.stopped for each in view.talk.running.values())
+    connection.engine.let(1000)
+    qtbot.waitUntil(lambda: not view.talk.running)
+
+
+def test_messages_that_come_late_offer_what_the_last_one_does_only_if_they_are_it(qtbot, view, chats):
+    chat, parent = chats.new("Long"), None
+    for number in range(12):
+        state = "done" if number % 2 == 0 else "stopped"
+        role = "user" if number % 2 == 0 else "assistant"
+        parent = chats.add(chat, role, f"message {number}", parent, state=state).id
+    view.open(chat)
+    qtbot.waitUntil(lambda: len(shown(view)) == 12)
+    offering = [each for each in view.transcript.widgets() if isinstance(each, Reply)]
+    assert [not each.resume_button.isHidden() for each in offering] == [False] * 5 + [True]
+
+
+def test_a_suggestion_goes_below_what_is_typed(view):
+    view.composer.set_text("mine")
+    view.empty.suggested.emit("theirs")
+    assert view.composer.text() == "mine\n\ntheirs"
+
+
+def test_settings_change_a_conversation_that_has_not_begun_unless_somebody_changed_it(view):
+    view._preferences.set("temperature", 0.4)
+    assert view.talk.options == {"temperature": 0.4}
+    view.talk.set_options({"temperature": 1.5})
+    view._preferences.set("temperature", 0.2)
+    assert view.talk.options == {"temperature": 1.5}
+
+
+def test_an_answer_whose_end_could_not_be_written_can_be_asked_for_again(qtbot, view, chats):
+    chat = chats.new("t")
+    asked = chats.add(chat, "user", "Why?")
+    chats.add(chat, "assistant", "So far", asked.id, state="running")
+    view.open(chat)
+    assert view.talk.turns[-1].state == "interrupted"
+    assert view.transcript.widgets()[1].findChild(QToolButton, "regenerate").isEnabled()

@@ -1,5 +1,7 @@
 """The field where a question is written: keys, growth, files, and a send that is never doubled."""
 
+import os
+
 import pytest
 from hands import files, picture
 from PySide6.QtCore import QMimeData, Qt
@@ -185,3 +187,19 @@ def test_many_long_names_do_not_make_it_wider(qtbot, composer):
     for number in range(12):
         composer.attach_text(f"{number} {'long name ' * 20}.txt", "x")
     assert composer.minimumSizeHint().width() <= before + 100
+
+
+def test_a_text_with_a_picture_of_itself_is_a_text(composer):
+    data = picture()
+    data.setText("from a spreadsheet")
+    paste(composer, data)
+    assert composer.text() == "from a spreadsheet"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a named pipe")
+def test_a_pipe_is_refused_and_blocks_nothing(qtbot, composer, tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    composer.set_text("look")
+    composer.attach([tmp_path / "pipe.txt"])
+    qtbot.waitUntil(lambda: bool(composer.news) and composer.send_action.isEnabled())
+    assert "pipe.txt" in composer.news[-1]

@@ -6,7 +6,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QToolButton
+from PySide6.QtWidgets import QPlainTextEdit, QToolButton
 
 from crane_app.library.chats import Attachment, Turn
 from crane_app.pipelines.thoughts import Said
@@ -54,7 +54,7 @@ def test_a_long_question_is_folded_until_all_of_it_is_wanted(qtbot, show):
     assert len(card.words.text()) < FOLDED + 10
     with qtbot.waitSignal(card.grew):
         qtbot.mouseClick(card.more, Qt.MouseButton.LeftButton)
-    assert card.words.text().count("line") == 3000
+    assert card.bubble.findChild(QPlainTextEdit).toPlainText().count("line") == 3000
     assert not card.more.isVisible()
 
 
@@ -201,3 +201,17 @@ def test_heights_follow_the_width(qtbot, show):
     card = reply(show, text="word " * 400, state="done")
     qtbot.waitUntil(lambda: not card.body.busy())
     assert card.height_for(300) > card.height_for(700) > 50
+
+
+def test_a_question_can_be_edited_with_the_keyboard_more_than_once(qtbot, show):
+    card = show(Question(ASKED))
+    with qtbot.waitActive(card):
+        card.activateWindow()
+    edits = []
+    card.edited.connect(lambda _turn, text: edits.append(text))
+    card.begin_edit()
+    card.end_edit()
+    card.begin_edit()
+    card._editor.setPlainText("Why not?")
+    qtbot.keyClick(card._editor, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert edits == ["Why not?"]

@@ -1,9 +1,13 @@
 import pytest
+import shiboken6
 from fakes import GIB, card
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QWidget
 
 from crane_app.ui.status import Status
 from crane_app.ui.toolbar import Toolbar
+from crane_app.ui.view import View
 
 
 @pytest.fixture
@@ -97,3 +101,18 @@ def test_the_chip_says_what_computes(qtbot, connection, state, cards, words):
     connection.show(*cards)
     connection.become(state)
     assert toolbar.chip.text() == words
+
+
+def test_actions_of_cards_that_go_are_not_what_stop_follows(qtbot, connection):
+    # GIVEN a view with a card that can be cancelled, in sight
+    toolbar, view, other = Toolbar(connection), View(), View()
+    for each in (toolbar, view, other):
+        qtbot.addWidget(each)
+    gone = QWidget(view)
+    gone.addAction(QAction("Cancel", gone, objectName="cancel"))
+    toolbar.show_view("Models", view)
+    # WHEN the card goes, and then the view
+    shiboken6.delete(gone)
+    toolbar.show_view("Chat", other)
+    # THEN Stop is that of the view in sight
+    assert not toolbar.stop_action.isEnabled()

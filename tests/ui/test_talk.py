@@ -268,3 +268,19 @@ def test_a_new_conversation_begins_as_the_preferences_say(talk):
     talk._preferences.values["think"] = "auto"
     talk.new()
     assert "think" not in talk.options
+
+
+def test_a_question_whose_answer_has_no_place_is_not_kept_twice(qtbot, talk, chats, monkeypatch):
+    add = chats.add
+
+    def full(chat, role, *rest, **more):
+        if role == "assistant":
+            raise CraneError("The disk is full.")
+        return add(chat, role, *rest, **more)
+
+    monkeypatch.setattr(chats, "add", full)
+    assert not talk.ask("Why?")
+    assert talk.turns == []
+    monkeypatch.setattr(chats, "add", add)
+    answered(qtbot, talk, "Why?")
+    assert texts(talk)[::2] == ["Why?"]

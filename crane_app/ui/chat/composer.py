@@ -56,7 +56,8 @@ class Prompt(QPlainTextEdit):
         return source.hasUrls() or super().canInsertFromMimeData(source)
 
     def insertFromMimeData(self, source: QMimeData) -> None:
-        if any(url.isLocalFile() for url in source.urls()) or source.hasImage() or len(source.text()) > LONG_PASTE:
+        picture = source.hasImage() and not source.hasText()  # Office programs offer a picture of their text too
+        if any(url.isLocalFile() for url in source.urls()) or picture or len(source.text()) > LONG_PASTE:
             self.given.emit(source)
         else:
             super().insertFromMimeData(source)
@@ -121,8 +122,16 @@ class Composer(QFrame):
         self.prompt.moveCursor(self.prompt.textCursor().MoveOperation.End)
 
     def clear(self) -> None:
+        """Empty it; files that are still being read come too late."""
+        for reader in self._readers:
+            reader.cancel()
+        self._readers = []
         self.prompt.clear()
-        self.attachments = []
+        self.set_attachments([])
+
+    def set_attachments(self, attachments: list[Any]) -> None:
+        """These files go with the question."""
+        self.attachments = attachments
         self._show_files()
 
     def set_busy(self, busy: bool) -> None:
@@ -140,7 +149,7 @@ class Composer(QFrame):
         worker = Worker(_read_files(paths))
         self._readers.append(worker)
         worker.yielded.connect(self._add)
-        worker.ended.connect(lambda: (self._readers.remove(worker), self._refresh()))
+        worker.ended.connect(lambda: self._read(worker))
         worker.start()
         self._refresh()
 
@@ -207,7 +216,7 @@ class Composer(QFrame):
         paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
         if paths:
             self.attach(paths)
-        elif data.hasText() and not data.hasImage():
+        elif data.hasText():
             self.attach_text(self.tr("Pasted text"), data.text())
             self.said.emit(self.tr("The long text goes with the message as a file."))
         else:
@@ -219,6 +228,10 @@ class Composer(QFrame):
         else:
             self.attachments.append(found)
             self._show_files()
+
+    def _read(self, worker: Worker) -> None:
+        self._readers = [each for each in self._readers if each is not worker]
+        self._refresh()
 
     def _drop(self, attachment: Any) -> None:
         self.attachments = [each for each in self.attachments if each is not attachment]

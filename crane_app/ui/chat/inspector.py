@@ -60,6 +60,7 @@ class Inspector(QScrollArea):
     def __init__(self):
         super().__init__()
         self._quiet = False
+        self._given: dict[str, Any] = {}
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setProperty("look", "side")
@@ -71,11 +72,12 @@ class Inspector(QScrollArea):
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(250)
-        self._soon.timeout.connect(self.tell)
+        self._soon.timeout.connect(self._tell)
 
     def show_values(self, system: str, options: Mapping[str, Any]) -> None:
         """What holds for the conversation in view; emits nothing."""
-        self._quiet = True
+        self._soon.stop()
+        self._quiet, self._given = True, dict(options)
         self.system.setPlainText(system)
         for knob in KNOBS:
             box, value = self.boxes[knob.name], options.get(knob.name)
@@ -87,19 +89,20 @@ class Inspector(QScrollArea):
         self._quiet = False
 
     def tell(self) -> None:
-        """Say now what was changed a moment ago."""
+        """Say now what was changed a moment ago, if anything was."""
         if self._soon.isActive():
             self._soon.stop()
-        self.told.emit(self.system.toPlainText())
-        self.chosen.emit(self.options())
+            self._tell()
 
     def options(self) -> dict[str, Any]:
-        """Only what was set."""
-        found: dict[str, Any] = {}
+        """Only what was set; what has no field here, and what a field cannot show in full, stays as it was given."""
+        shown = {knob.name for knob in KNOBS} | {"seed", "think"}
+        found = {name: value for name, value in self._given.items() if name not in shown}
         for knob in KNOBS:
-            box = self.boxes[knob.name]
+            box, given = self.boxes[knob.name], self._given.get(knob.name)
             if box.value() != box.minimum():
-                found[knob.name] = round(box.value(), 4)
+                same = given is not None and abs(given - box.value()) < (knob.step or 1) / 2
+                found[knob.name] = given if same else round(box.value(), 4)
         if self.seed.text().isdecimal():
             found["seed"] = min(int(self.seed.text()), SEED)
         if self.think.currentIndex():
@@ -110,6 +113,10 @@ class Inspector(QScrollArea):
         """Everything as the model has it; the system text stays."""
         self.show_values(self.system.toPlainText(), {})
         self._changed()
+
+    def _tell(self) -> None:
+        self.told.emit(self.system.toPlainText())
+        self.chosen.emit(self.options())
 
     def _make_fields(self) -> None:
         self.system = QPlainTextEdit()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FOLDED = 1200  # characters of a question; of a longer one the beginning is shown until it is unfolded
 FOLDED_LINES = 16
+MOST_WORDS = 10_000  # characters that a label lays out without being noticed; a field takes more
 SIGN = QSize(16, 16)
 
 
@@ -160,7 +161,7 @@ class Question(Message):
         row = QHBoxLayout(self._asking)
         row.setContentsMargins(0, 0, 0, 0)
         row.addStretch()
-        cancel, ask = QAction(self.tr("Cancel"), self), QAction(self.tr("Ask again"), self)
+        cancel, ask = QAction(self.tr("Cancel"), self._asking), QAction(self.tr("Ask again"), self._asking)
         cancel.setObjectName("cancel_edit")
         ask.setObjectName("ask_again")
         cancel.triggered.connect(lambda _checked=False: self.end_edit())
@@ -168,6 +169,7 @@ class Question(Message):
         ask.setShortcut(QKeySequence("Ctrl+Return"))
         ask.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         self.addAction(ask)
+        self._asks = ask
         row.addWidget(button(cancel))
         row.addWidget(button(ask, look="primary"))
         self.column.insertWidget(1, self._editor)
@@ -181,6 +183,7 @@ class Question(Message):
     def end_edit(self) -> None:
         if self._editor is None:
             return
+        self.removeAction(self._asks)
         for each in (self._editor, self._asking):
             each.hide()
             each.deleteLater()
@@ -229,9 +232,12 @@ class Question(Message):
     def _unfold(self) -> None:
         """All of it: as words where a label can take them, else in a field that scrolls."""
         self._folded = False
-        self._show_words()
-        if len(self.turn.text) > 20_000:
+        if len(self.turn.text) <= MOST_WORDS:
+            self._show_words()
+        else:
             self.words.hide()
+            self.more.hide()
+            self.bubble.setMaximumWidth(self.maximumWidth())
             field = QPlainTextEdit()
             field.setReadOnly(True)
             field.setAccessibleName(self.tr("Your message"))

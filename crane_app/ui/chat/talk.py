@@ -6,6 +6,7 @@ Answers go on while another conversation is looked at; each knows its turn.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,26 +53,33 @@ class Talk(QObject):
         self.chat: int | None = None  # None: one that begins with the first question
         self.turns: list[Turn] = []
         self.running: dict[int, Running] = {}
-        self.system, self.options = self._usual()
+        self._began = self.system, self.options = self._usual()
 
     # Which conversation
 
     def new(self) -> None:
         """An empty conversation; it is kept from its first question on."""
         self.chat, self.turns = None, []
-        self.system, self.options = self._usual()
+        self._began = self.system, self.options = self._usual()
         self.shown.emit()
 
-    def open(self, chat: int) -> None:
-        """Show a conversation of the history."""
+    def open(self, chat: int) -> bool:
+        """Show a conversation of the history; False if it cannot be had."""
         try:
             found = self.chats.chat(chat)
             self.turns = self.chats.path(chat)
         except CraneError as error:
             self.failed.emit(sentence(error))
-            return
+            return False
+        self.turns = [self._as_it_is(turn) for turn in self.turns]
         self.chat, self.system, self.options = chat, found.system, dict(found.options)
         self.shown.emit()
+        return True
+
+    def follow_preferences(self) -> None:
+        """A conversation that has not begun, and that nobody has changed, begins as the preferences say now."""
+        if self.chat is None and (self.system, self.options) == self._began:
+            self._began = self.system, self.options = self._usual()
 
     def draft(self) -> str:
         """What was typed here and not sent."""
@@ -84,15 +92,20 @@ class Talk(QObject):
         elif self.chats.writable:
             self._do(lambda: self.chats.set_loose_draft(text))
 
+    def forget_loose_draft(self) -> None:
+        """What was typed before the conversation began has been asked in it."""
+        if self.chats.writable:
+            self._do(lambda: self.chats.set_loose_draft(""))
+
     def set_system(self, text: str) -> None:
         self.system = text
         if self.chat is not None:
             self._do(lambda: self.chats.set_system(self.chat, text))
 
     def set_options(self, options: dict[str, Any]) -> None:
-        self.options = options
-        if self.chat is not None:
-            self._do(lambda: self.chats.set_options(self.chat, options))
+        chat, self.options = self.chat, options
+        if chat is not None:
+            self._do(lambda: self.chats.set_options(chat, options))
 
     # Asking
 
@@ -145,9 +158,11 @@ class Talk(QObject):
             if turn.id in self.running:
                 self._stop(self.running[turn.id])
 
-    def stop_all(self) -> None:
+    def stop_all(self, chat: int | None = None) -> None:
+        """End all answers, or those to one conversation."""
         for each in list(self.running.values()):
-            self._stop(each)
+            if chat in (None, each.answer.turn.chat):
+                self._stop(each)
 
     # Versions
 
@@ -190,12 +205,18 @@ class Talk(QObject):
         from crane_app.pipelines.conversation import title_of
 
         if self.chat is None:
-            title = title_of(text) or attachments[0].name
+            title = title_of(text) or (attachments[0].name if attachments else text.strip()[:60])
             self.chat = self.chats.new(title, self._folder(), self.system, self.options)
         parent = self.turns[-1].id if self.turns else None
         made = self.chats.add(self.chat, "user", text, parent, attachments)
         self._append(made)
-        self._answer(made)
+        try:
+            self._answer(made)
+        except CraneError:
+            with suppress(CraneError):  # a question that cannot be answered stays in the field, and only there
+                self.chats.remove_turn(made.id)
+            self._cut(made)
+            raise
 
     def _answer(self, question: Turn) -> None:
         turn = self.chats.add(question.chat, "assistant", "", question.id, state="running", model=self._folder())
@@ -248,6 +269,9 @@ class Talk(QObject):
         """It never began, as when there is no engine: told in its place, and kept there."""
         from crane_app.pipelines.conversation import Ending
 
+        if running.stopped:
+            self._over(turn, running, Ending("stopped"))
+            return
         said = sentence(error)
         text = running.answer.text
         self._do(lambda: self.chats.update(turn.id, text=text, state="error", facts={"error": said}))
@@ -263,6 +287,11 @@ class Talk(QObject):
         stopped = replace(turn, text=running.answer.text, state="stopped")
         self._replace(stopped)
         self.ended.emit(stopped)
+
+    def _as_it_is(self, turn: Turn) -> Turn:
+        """A turn that says it is running, and is not, could not be written to its end."""
+        lost = turn.state == "running" and turn.id not in self.running
+        return replace(turn, state="interrupted") if lost else turn
 
     def _append(self, turn: Turn) -> None:
         self.turns.append(turn)

@@ -5,6 +5,7 @@ others a height is remembered, or guessed until a slice (ui/slices.py) has measu
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -12,10 +13,10 @@ from PySide6.QtCore import QEvent, QPoint, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QToolButton, QWidget
 
+from crane_app.ui import tab_order
 from crane_app.ui.icons import icon
 from crane_app.ui.markdown.view import MarkdownView, warm
 from crane_app.ui.slices import slices
-from crane_app.ui.tab_order import takes_focus
 from crane_app.ui.theme import SPACE
 
 GAP = 2 * SPACE
@@ -23,7 +24,6 @@ SIDE = 2 * SPACE  # least room beside the column
 GUESS = 120  # pixels of a message that was never measured
 CLOSE = 8  # pixels from the end that count as being at it
 FASTEST = 60  # pixels that dragging scrolls at once
-LINE = 12  # pixels; what differs by less in height stands on one line
 ROUNDS = 6  # of measuring what has come into sight by measuring
 
 
@@ -53,6 +53,7 @@ class Transcript(QAbstractScrollArea):
         self._bar.setSingleStep(24)
         self._bar.valueChanged.connect(self._scrolled)
         self.jump = self._jump_button()
+        self.leaving: Callable[[bool], bool] | None = None  # where Tab goes on from its ends, if it is part of a view
         warm()
 
     def widgets(self) -> tuple[Any, ...]:
@@ -79,10 +80,10 @@ class Transcript(QAbstractScrollArea):
 
     def clear(self) -> None:
         """Destroy all messages."""
-        for widget in self._widgets:
-            self._discard(widget)
-        self._widgets.clear()
+        gone, self._widgets = self._widgets, []
         self._at_end, self._anchor = True, None
+        for widget in gone:
+            self._discard(widget)
         self._arrange()
 
     def reveal(self, widget: Any) -> None:
@@ -111,6 +112,9 @@ class Transcript(QAbstractScrollArea):
         return self._at_end
 
     def _discard(self, widget: Any) -> None:
+        # Hiding what has the focus moves it, and what it moves to would be revealed in a half-changed column.
+        if _is_in(widget, QApplication.focusWidget()):
+            QApplication.focusWidget().clearFocus()
         for kept in (self._unmeasured, self._shown):
             kept.discard(widget)
         self._heights.pop(widget)
@@ -277,31 +281,27 @@ class Transcript(QAbstractScrollArea):
         index = next((i for i, each in enumerate(self._widgets) if _is_in(each, focused)), None)
         if index is None:
             return super().focusNextPrevChild(forward)
-        chain = [each for each in _stops(self._widgets[index]) if each.isVisible() or each is focused]
+        chain = tab_order.stops_in(self._widgets[index])
         place = chain.index(focused) + (1 if forward else -1) if focused in chain else -1
         if not 0 <= place < len(chain):
             index += 1 if forward else -1
             if not 0 <= index < len(self._widgets):
                 return self._leave(forward)
             self.reveal(self._widgets[index])
-            chain = _stops(self._widgets[index])
+            self._widgets[index].show()
+            chain = tab_order.stops_in(self._widgets[index])
             place = 0 if forward else len(chain) - 1
         if not chain:
             return False
-        chain[place].setFocus(Qt.FocusReason.TabFocusReason if forward else Qt.FocusReason.BacktabFocusReason)
+        tab_order.give_focus(chain[place], forward)
         return True
 
     def _leave(self, forward: bool) -> bool:
         """To what stops the keyboard next, outside; on the way to the button that jumps, if it is there."""
         if forward and self.jump.isVisible():
-            self.jump.setFocus(Qt.FocusReason.TabFocusReason)
+            tab_order.give_focus(self.jump, forward)
             return True
-        each: QWidget = self
-        while (each := each.nextInFocusChain() if forward else each.previousInFocusChain()) is not self:
-            if not self.isAncestorOf(each) and takes_focus(each):
-                each.setFocus(Qt.FocusReason.TabFocusReason if forward else Qt.FocusReason.BacktabFocusReason)
-                return True
-        return False
+        return self.leaving(forward) if self.leaving is not None else tab_order.leave(self, forward)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Home:
@@ -314,20 +314,6 @@ class Transcript(QAbstractScrollArea):
 
 def _is_in(message: QWidget, widget: QWidget | None) -> bool:
     return widget is not None and (message is widget or message.isAncestorOf(widget))
-
-
-def _stops(message: QWidget) -> list[QWidget]:
-    """Where Tab stops in a message, from its top down: some buttons are made only when they come into sight."""
-
-    def place(each: QWidget) -> tuple[int, int]:
-        corner = each.mapTo(message, QPoint(0, 0))
-        return corner.y() // LINE, corner.x()
-
-    def stops_here(each: QWidget) -> bool:
-        usable = each.isEnabled() and each.isVisibleTo(message) and not each.size().isEmpty()
-        return usable and bool(each.focusPolicy() & Qt.FocusPolicy.TabFocus) and each.focusProxy() is None
-
-    return sorted(filter(stops_here, [message, *message.findChildren(QWidget)]), key=place)
 
 
 def _text_in(widget: Any, y: int) -> Any:

@@ -5,6 +5,7 @@ Only shows: what is asked and what comes of it is Talk's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,13 @@ from PySide6.QtCore import QMimeData, Qt, QTimer
 from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QHBoxLayout, QSplitter, QVBoxLayout, QWidget
 
+from crane_app.ui.chat.cards import Cards
 from crane_app.ui.chat.composer import Composer
 from crane_app.ui.chat.conversations import ChatList
 from crane_app.ui.chat.empty import EmptyChat
 from crane_app.ui.chat.export import Export
 from crane_app.ui.chat.inspector import Inspector
 from crane_app.ui.chat.message import Message, Question
-from crane_app.ui.chat.reply import Reply
 from crane_app.ui.chat.talk import Talk, made_ready
 from crane_app.ui.chat.token_count import TokenCount
 from crane_app.ui.chat.transcript import Transcript
@@ -32,8 +33,6 @@ from crane_app.ui.worker import Worker
 if TYPE_CHECKING:
     from crane_app.library.chats import Turn
 
-AT_FIRST = 30  # messages that are built when a conversation is opened, from its end
-EARLIER = 30  # more, each time the reader comes near the top
 DRAFT_MS = 400
 Keys = QKeySequence.StandardKey
 
@@ -46,8 +45,7 @@ class ChatView(View):
     def __init__(self, connection: Any, chats: Any, preferences: Any, shelf: Any):
         super().__init__()
         self._connection, self._preferences, self._shelf = connection, preferences, shelf
-        self._first = 0  # index in talk.turns of the first message that has been built
-        self.cards: dict[int, Message] = {}
+        self._files: dict[int | None, list[Any]] = {}  # that wait to be sent, by their conversation
         self.talk = Talk(connection, chats, preferences)
         self._make_actions()
         self._make_widgets(chats)
@@ -94,9 +92,12 @@ class ChatView(View):
         self.composer.prompt.setFocus()
 
     def focusNextPrevChild(self, forward: bool) -> bool:
+        return self._step(forward) or super().focusNextPrevChild(forward)
+
+    def _step(self, forward: bool) -> bool:
+        """Tab, in the order in which the view is read."""
         messages, below = self.transcript.widgets(), (self.empty, self.undo, self.composer, self.inspector)
-        parts = (self.list, *messages, self.transcript, *below)
-        return step(self, parts, forward) or super().focusNextPrevChild(forward)
+        return step(self, (self.list, *messages, self.transcript.jump, *below), forward)
 
     def leave(self) -> None:
         self._keep_draft()
@@ -111,21 +112,22 @@ class ChatView(View):
 
     def new(self) -> None:
         """Begin another conversation; what was typed here stays here."""
-        self._keep_draft()
-        self.composer.clear()
+        self._keep_all()
         self.talk.new()
         self.composer.prompt.setFocus()
 
     def open(self, chat: int) -> None:
+        """Show another conversation; one that cannot be had leaves everything as it is."""
         if chat != self.talk.chat:
-            self._keep_draft()
-            self.composer.clear()
-            self.talk.open(chat)
+            self._keep_all()
+            if not self.talk.open(chat):
+                self.list.set_current(self.talk.chat)
+                self.list.refresh()
 
     def recall(self) -> None:
         """Edit the last question."""
         asked = [turn for turn in self.talk.turns if turn.role == "user"]
-        card = self.cards.get(asked[-1].id) if asked and not self.talk.busy else None
+        card = self.cards.of.get(asked[-1].id) if asked and not self.talk.busy else None
         if isinstance(card, Question):
             card.begin_edit()
 
@@ -160,6 +162,8 @@ class ChatView(View):
         self.list = ChatList(chats, self.new_action)
         self.transcript = Transcript()
         self.transcript.setAccessibleName(self.tr("Conversation"))
+        self.transcript.leaving = self._step
+        self.cards = Cards(self.talk, self.transcript)
         self.empty = EmptyChat(self._preferences, self._shelf)
         self.composer = Composer(self.action)
         self.inspector = Inspector()
@@ -196,15 +200,15 @@ class ChatView(View):
     def _connect(self) -> None:
         talk, composer = self.talk, self.composer
         talk.shown.connect(self._opened)
-        talk.added.connect(self._add)
-        talk.removed.connect(self._cut)
-        talk.said.connect(self._said)
-        talk.waiting.connect(self._waits)
+        self.cards.made.connect(self._connect_card)
+        talk.added.connect(lambda _turn: self._refresh())
+        talk.removed.connect(lambda _turn: self._refresh())
+        talk.waiting.connect(lambda _turn, _percent: self._refresh())
         talk.ended.connect(self._ended)
         talk.listed.connect(self.list.refresh)
         talk.failed.connect(self.said)
         self.list.opened.connect(self.open)
-        self.list.gone.connect(lambda chat: self.new() if chat == talk.chat else None)
+        self.list.gone.connect(self._gone)
         self.list.exported.connect(self.export.ask)
         self.list.said.connect(self.said)
         self.export.said.connect(self.said)
@@ -217,86 +221,36 @@ class ChatView(View):
         self.inspector.told.connect(talk.set_system)
         self.inspector.chosen.connect(talk.set_options)
         self.inspector.chosen.connect(lambda _options: self._counter.count())
-        self.transcript.earlier.connect(self._show_earlier)
         self.empty.wanted.connect(self.sent)
-        self.empty.suggested.connect(self.composer.set_text)
+        self.empty.suggested.connect(self.receive)
         self._preferences.changed.connect(self._preferred)
 
     # What is seen
 
     def _opened(self) -> None:
-        """Another conversation, or an empty one: its last messages now, those before when they are wanted."""
-        self.cards.clear()
-        self.transcript.clear()
-        turns = self.talk.turns
-        self._first = max(0, len(turns) - AT_FIRST)
-        for turn in turns[self._first :]:
-            self._build(turn)
+        """Another conversation, or an empty one."""
+        self.undo.end()
+        self.composer.clear()
+        self.composer.set_text(self.talk.draft())
+        self.composer.set_attachments(self._files.pop(self.talk.chat, []))
         self.inspector.show_values(self.talk.system, self.talk.options)
-        if not self.composer.text():
-            self.composer.set_text(self.talk.draft())
-        self.list.set_current(self.talk.chat)
+        self.cards.show()
         self._refresh()
-        self.transcript.to_end()
         self._counter.count()
 
-    def _show_earlier(self) -> None:
-        first = max(0, self._first - EARLIER)
-        for at, turn in enumerate(self.talk.turns[first : self._first]):
-            self._build(turn, at)
-        self._first = first
-
-    def _add(self, turn: Turn) -> None:
-        self._build(turn)
-        self._refresh()
-        self.transcript.to_end()
-
-    def _build(self, turn: Turn, at: int | None = None) -> None:
-        running = self.talk.running.get(turn.id)
-        card: Message
-        if turn.role == "user":
-            card = Question(turn)
+    def _connect_card(self, card: Message) -> None:
+        if isinstance(card, Question):
             card.edited.connect(self.talk.edit)
         else:
-            card = Reply(turn if running is None else running.turn(), self._model_name(turn.model))
             card.regenerated.connect(self.talk.regenerate)
             card.resumed.connect(self.talk.resume)
-            card.spoken_aloud.connect(lambda spoken: self.sent.emit("read_aloud", self.cards[spoken.id].text()))
+            card.spoken_aloud.connect(lambda turn: self.sent.emit("read_aloud", self.cards.of[turn.id].text()))
             card.pointed.connect(self.said)
         card.copied.connect(self._copy)
         card.switched.connect(self.talk.switch)
         card.removed.connect(self._remove)
-        self.cards[turn.id] = card
-        if at is None:
-            self.transcript.add(card)
-        else:
-            self.transcript.insert(at, card)
-        if running is not None:
-            card.wait(running.percent)
 
-    def _model_name(self, folder: str) -> str:
-        from crane_app.library.models import name_of
-
-        return name_of(Path(folder)) if folder else ""
-
-    def _cut(self, turn: Turn) -> None:
-        kept = {each.id for each in self.talk.turns}
-        for id in [id for id in self.cards if id not in kept]:
-            self.transcript.remove(self.cards.pop(id))
-        self._refresh()
-
-    def _said(self, id: int, said: Any) -> None:
-        if id in self.cards:
-            self.cards[id].say(said)
-
-    def _waits(self, id: int, percent: int | None) -> None:
-        if id in self.cards:
-            self.cards[id].wait(percent)
-        self._refresh()
-
-    def _ended(self, turn: Turn) -> None:
-        if turn.id in self.cards:
-            self.cards[turn.id].end(turn)
+    def _ended(self, _turn: Turn) -> None:
         self._refresh()
         self._counter.count()
 
@@ -305,11 +259,7 @@ class ChatView(View):
         self.composer.set_busy(busy)
         self.empty.setVisible(not turns)
         self.transcript.setVisible(bool(turns))
-        last = turns[-1].id if turns else None
-        for id, card in self.cards.items():
-            card.set_busy(busy)
-            if isinstance(card, Reply):
-                card.set_last(id == last)
+        self.cards.refresh()
         answered = self._last_answer() is not None
         self.copy_action.setEnabled(answered)
         self.again_action.setEnabled(answered and not busy)
@@ -323,15 +273,23 @@ class ChatView(View):
 
     def _send(self, text: str, attachments: tuple) -> None:
         loose = self.talk.chat is None
+        self.inspector.tell()
         if self.talk.ask(text, attachments):
+            self.undo.end()
             self.composer.clear()
             self._keep_draft()
             if loose:
-                self.talk.chats.set_loose_draft("")
+                self.talk.forget_loose_draft()
 
     def _typed(self) -> None:
         self._keep_draft()
         self._counter.count()
+
+    def _keep_all(self) -> None:
+        """Before another conversation is shown: what belongs to this one."""
+        self.inspector.tell()
+        self._keep_draft()
+        self._files[self.talk.chat] = list(self.composer.attachments)
 
     def _keep_draft(self) -> None:
         self.talk.keep_draft(self.composer.text())
@@ -343,15 +301,21 @@ class ChatView(View):
 
         if form == "command":
             before = self.talk.turns[: [each.id for each in self.talk.turns].index(turn.id)]
-            words = as_command(self.talk.model(), self.talk.system, before, turn, self.talk.options)
+            model = replace(self.talk.model(), folder=turn.model)
+            words = as_command(model, self.talk.system, before, turn, self.talk.options)
         elif turn.role == "user":
             words = with_attachments(turn.text, turn.attachments)
         else:
-            card = self.cards.get(turn.id)
-            plain = form == "text" and isinstance(card, Reply)
-            words = card.body.plain() if plain else spoken(turn.text)
+            words = (self.cards.text_of(turn) if form == "text" else "") or spoken(turn.text)
         QGuiApplication.clipboard().setText(words)
         self.said.emit(self.tr("Copied."))
+
+    def _gone(self, chat: int) -> None:
+        """A conversation was deleted: nobody waits for its answers any more."""
+        self.talk.stop_all(chat)
+        self._files.pop(chat, None)
+        if chat == self.talk.chat:
+            self.new()
 
     def _remove(self, turn: Turn) -> None:
         if self.talk.remove(turn):
@@ -384,8 +348,9 @@ class ChatView(View):
     def _preferred(self, name: str) -> None:
         if name == "send-key":
             self._show_send_key()
-        elif self.talk.chat is None and name in ("system-prompt", "think", *DRAWING):
-            self.talk.new()
+        elif name in ("system-prompt", "think", *DRAWING):
+            self.talk.follow_preferences()
+            self.inspector.show_values(self.talk.system, self.talk.options)
         elif name == "model":
             self._counter.count()
             self.empty.refresh()

@@ -22,7 +22,7 @@ LANGUAGES = frozenset(
         *("ada", "asm", "awk", "bash", "bat", "batch", "c", "c#", "c++", "clojure", "cmake", "cpp", "cs", "csharp"),
         *("css", "cuda", "dart", "diff", "docker", "dockerfile", "elixir", "erlang", "fortran", "go", "golang"),
         *("graphql", "haskell", "hs", "html", "ini", "java", "javascript", "jl", "js", "json", "jsx", "julia"),
-        *("kotlin", "latex", "lisp", "llvm", "lua", "make", "makefile", "matlab", "nasm", "nginx", "nix"),
+        *("kotlin", "latex", "lisp", "llvm", "lua", "make", "makefile", "nasm", "nginx", "nix"),
         *("objective-c", "perl", "php", "pl", "powershell", "prolog", "ps1", "py", "python", "python3", "r", "rb"),
         *("rs", "ruby", "rust", "scala", "scheme", "scss", "sh", "shell", "solidity", "sql", "swift", "tcl", "tex"),
         *("toml", "ts", "typescript", "vb.net", "verilog", "vhdl", "vim", "xml", "yaml", "yml", "zig", "zsh"),

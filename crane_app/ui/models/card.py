@@ -10,7 +10,7 @@ from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QProgressBar, QToolButton, QVBoxLayout, QWidget
 
 from crane_app.library import fit
-from crane_app.library.models import OnDisk, needed_memory
+from crane_app.library.models import OnDisk, needed_memory, others_in
 from crane_app.ui.icons import icon
 from crane_app.ui.models.loads import Loads
 from crane_app.ui.parts import ElidedLabel, Words, button
@@ -243,6 +243,9 @@ class ModelCard(QFrame):
         words = self.tr("Move {name} ({size}) to the trash?").format(
             name=self.entry.name, size=fit.human(self.entry.nbytes)
         )
+        if others := others_in(self.entry):
+            more = self.tr("The folder holds {count} other files or folders; they go with it.")
+            words += " " + more.format(count=others)
         if self.entry.source == "hub":
             words += " " + self.tr("Other programs that use the Hugging Face cache lose it too.")
         self.question.ask(words)

@@ -90,6 +90,7 @@ class Loads(QObject):
         if self._stops.get(name) is not stop:
             return
         del self._stops[name], self._percents[name]
+        self._errors.pop(name, None)
         if error:
             self._errors[name] = error
         self._connection.look()
