@@ -25,6 +25,7 @@ from crane_app.engine.request import Asked, ModelCard, Part, Piece, Request, Usa
 from crane_app.errors import BadInput, CraneError, ModelNotFound
 from crane_app.media.chat_template import ChatTemplate
 from crane_app.media.detokenize import Detokenizer
+from crane_app.media.files.gguf import holds_gguf
 from crane_app.media.tokenizer import Tokenizer
 from crane_app.pipelines.chat import Chat, Message, checked, events, speeds
 
@@ -54,7 +55,7 @@ class Prompt(str):
 
 
 class AutoTokenizer:
-    """The tokenizer and the chat template in a model's folder. Made by `from_pretrained`."""
+    """The tokenizer and the chat template in a model's folder or GGUF file. Made by `from_pretrained`."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
         self.folder = folder
@@ -62,10 +63,12 @@ class AutoTokenizer:
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> AutoTokenizer:
-        """Read the folder's files. BadCheckpoint for files that are missing or broken, ModelNotFound for no folder."""
+        """Read the model's files. BadCheckpoint for files that are missing or broken, ModelNotFound for no model."""
         folder = Path(path).expanduser()
-        if not folder.is_dir():
-            raise ModelNotFound(f"There is no model folder at {folder}. Name a folder with tokenizer.json.")
+        if not (folder.is_dir() or holds_gguf(folder)):
+            raise ModelNotFound(
+                f"There is no model folder at {folder}. Name a folder with tokenizer.json, or a .gguf file."
+            )
         return cls(folder, Tokenizer.open(folder), ChatTemplate.open(folder))
 
     def get_token(self, token: str) -> int | None:
@@ -281,8 +284,9 @@ class Model:
 
 
 def load(path: str | Path, device: str = "auto", dtype: str | None = None, backend: str | None = None) -> Model:
-    """The model in a folder. device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best.
+    """The model in a folder or in a GGUF file.
 
+    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
     folder = Path(path).expanduser()

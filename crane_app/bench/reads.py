@@ -5,7 +5,6 @@ Activations, index arrays and writes are left out; they are small beside these.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -39,10 +38,9 @@ class Reads:
 def reads(loaded: Loaded) -> Reads:
     """Of a loaded model; for an architecture that is not ours all weights count, and no cache."""
     width = 4 if loaded.backend.dtype == "float32" else 2
-    raw = json.loads((loaded.folder / "config.json").read_text("utf-8"))
     try:
-        module = registry.find(raw)
-        config = module.read(raw)
+        module = registry.find(loaded.config)
+        config = module.read(loaded.config)
         parameters = module.parameters(config)
     except CraneError:
         return Reads(loaded.nbytes)

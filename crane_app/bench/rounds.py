@@ -20,6 +20,7 @@ from crane_app.bench import bandwidth, process
 from crane_app.bench.process import Lost, Refused, Side
 from crane_app.bench.reads import Reads
 from crane_app.errors import BadInput, CraneError
+from crane_app.media.files.gguf import files_of, holds_gguf
 
 OURS = "crane"
 Report = dict[str, Any]
@@ -127,7 +128,7 @@ def forget(folder: Path) -> bool:
     """
     if not hasattr(os, "posix_fadvise"):
         return False
-    files = sorted(folder.glob("*.safetensors"))
+    files = files_of(folder) if holds_gguf(folder) else sorted(folder.glob("*.safetensors"))
     for path in files:
         try:
             file = os.open(path, os.O_RDONLY)

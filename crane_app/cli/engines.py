@@ -19,6 +19,7 @@ from typing import Any
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard, Part, Progress
 from crane_app.errors import BadCheckpoint, BadInput, CraneError
+from crane_app.media.files.gguf import holds_gguf
 from crane_app.pipelines.chat import events
 
 NO_TOKENIZER = "No tokenizer: "  # how the engine's note about it begins
@@ -160,9 +161,9 @@ def _running(args: argparse.Namespace) -> EngineLike | None:
 
 
 def _loaded(cards: dict[str, ModelCard], model: str) -> ModelCard | None:
-    """The loaded model of that folder, else of that name, where no folder has it."""
+    """The loaded model of that folder or file, else of that name, where nothing on disk has it."""
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or holds_gguf(folder):
         same = (c for c in cards.values() if os.path.realpath(c.folder) == os.path.realpath(folder))
         return next(same, None)
     return cards.get(model)

@@ -1,14 +1,13 @@
-"""From a folder to a model that runs: the only place where checkpoints, architectures and backends meet.
+"""From a folder or a file to a model that runs: the only place where checkpoints, architectures and backends meet.
 
 Tensors are read one leaf at a time, so the peak is the weights plus the largest leaf.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,20 @@ import numpy as np
 
 from crane_app.backends import choose
 from crane_app.contract import Backend, DType, HostTensor, Listener, Runner
-from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
-from crane_app.media.files.safetensors import Checkpoint
+from crane_app.engine import sources
+from crane_app.engine.sources import Source, Weights
+from crane_app.errors import BadCheckpoint, Unsupported
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
-LARGEST_CONFIG = 16 * 2**20
 ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run. eos: ids that end a text. generation: generation_config.json. nbytes: of its weights.
+    """A model ready to run. folder: its folder, or its GGUF file. eos: ids that end a text. nbytes: of its weights.
 
+    config, generation: config.json and generation_config.json, or what stands for them.
     notes: what a person should know about how it was loaded. listener: the model itself, if it turns speech into text.
     """
 
@@ -43,6 +43,7 @@ class Loaded:
     nbytes: int
     notes: tuple[str, ...]
     listener: Listener | None = None
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
@@ -62,17 +63,18 @@ def loading(
 
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
-    if not folder.is_dir():
-        raise ModelNotFound(f"There is no model folder at {folder}. Name a folder with config.json and *.safetensors.")
-    raw = _config(folder / "config.json")
+    source = sources.find(folder)
+    raw = source.config
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
-        return (yield from _adapted(folder, raw, choose(backend, device, dtype), unknown))
-    config = module.read(raw)
+        return (yield from _adapted(source, choose(backend, device, dtype), unknown))
+    with source.blamed():
+        config = module.read(raw)
     parameters = module.parameters(config)
-    with Checkpoint.open(folder) as checkpoint:
-        used = check(checkpoint, parameters)
+    with source.weights() as checkpoint:
+        with source.blamed():
+            used = check(checkpoint, parameters)
         chosen = choose(backend, device, dtype)
         leaves: dict[str, Any] = {}
         done = 0
@@ -80,45 +82,50 @@ def loading(
             yield done, checkpoint.nbytes
             leaves.update(_leaves(checkpoint, parameter, chosen))
             done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
+        nbytes = (4 if chosen.dtype == "float32" else 2) * sum(math.prod(checkpoint.shapes[name]) for name in used)
         notes = _notes(raw, sorted(set(checkpoint.shapes) - used))
+        notes += source.unpacked(checkpoint.nbytes, nbytes, chosen.dtype)
     model = module.build(chosen.ops, tree(leaves), config)
     runner = chosen.runner(model)
-    generation = optional(folder / "generation_config.json")
-    eos = _eos(folder, generation, raw)
-    name = raw["architectures"][0]
-    held = 4 if chosen.dtype == "float32" else 2
-    nbytes = held * sum(math.prod(checkpoint.shapes[tensor]) for tensor in used)
-    listener = model if hasattr(model, "encoder") else None
     return Loaded(
-        folder, runner, chosen, name, config.vocabulary, config.context, eos, generation, nbytes, notes, listener
+        folder=folder,
+        runner=runner,
+        backend=chosen,
+        architecture=raw["architectures"][0],
+        vocabulary=config.vocabulary,
+        context=config.context,
+        eos=_eos(source),
+        generation=source.generation,
+        nbytes=nbytes,
+        notes=notes,
+        listener=model if hasattr(model, "encoder") else None,
+        config=raw,
     )
 
 
-def _adapted(
-    folder: Path, raw: dict[str, Any], backend: Backend, unknown: Unsupported
-) -> Generator[tuple[int, int], None, Loaded]:
+def _adapted(source: Source, backend: Backend, unknown: Unsupported) -> Generator[tuple[int, int], None, Loaded]:
     """An architecture that Crane does not define, through the backend's adapter: in one piece, one row a step."""
-    yield 0, sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    yield 0, sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
     try:
-        runner, facts = backend.adapt(folder)
+        runner, facts = backend.adapt(source.path)
     except Unsupported as error:
         raise Unsupported(f"{unknown} {error}") from error
-    generation = optional(folder / "generation_config.json")
     return Loaded(
-        folder=folder,
+        folder=source.path,
         runner=runner,
         backend=backend,
         architecture=facts.architecture,
         vocabulary=facts.vocabulary,
         context=facts.context,
-        eos=_eos(folder, generation, raw),
-        generation=generation,
+        eos=_eos(source),
+        generation=source.generation,
         nbytes=facts.nbytes,
-        notes=(*_notes(raw, []), ONE_AT_A_TIME.format(name=facts.architecture), *facts.notes),
+        notes=(*_notes(source.config, []), ONE_AT_A_TIME.format(name=facts.architecture), *facts.notes),
+        config=source.config,
     )
 
 
-def check(checkpoint: Checkpoint, parameters: list[Parameter]) -> set[str]:
+def check(checkpoint: Weights, parameters: list[Parameter]) -> set[str]:
     """The tensors the model will read; BadCheckpoint for the first that is missing or has another shape."""
     used: set[str] = set()
     for parameter in parameters:
@@ -136,7 +143,7 @@ def check(checkpoint: Checkpoint, parameters: list[Parameter]) -> set[str]:
     return used
 
 
-def _wanted(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _wanted(checkpoint: Weights, parameter: Parameter) -> Iterator[tuple[str, tuple[int, ...]]]:
     if isinstance(parameter, Experts):
         stacked = parameter.stacked()
         yield from stacked.items() if next(iter(stacked)) in checkpoint else parameter.names()
@@ -146,7 +153,7 @@ def _wanted(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[tuple[str,
             yield from leaf.names()
 
 
-def _leaves(checkpoint: Checkpoint, parameter: Parameter, backend: Backend) -> Iterator[tuple[str, Any]]:
+def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend) -> Iterator[tuple[str, Any]]:
     """Paths and leaves of one parameter, read and handed over."""
     if isinstance(parameter, Products):
         parts = (_pair(checkpoint, leaf) for leaf in parameter.leaves)
@@ -159,12 +166,12 @@ def _leaves(checkpoint: Checkpoint, parameter: Parameter, backend: Backend) -> I
         yield parameter.leaf.path, backend.leaf(weight, bias, "tied" if parameter.tied else "table")
 
 
-def _pair(checkpoint: Checkpoint, leaf: Tensors) -> tuple[HostTensor, HostTensor | None]:
+def _pair(checkpoint: Weights, leaf: Tensors) -> tuple[HostTensor, HostTensor | None]:
     bias = checkpoint.read(f"{leaf.path}.bias") if leaf.bias else None
     return checkpoint.read(f"{leaf.path}.weight"), bias
 
 
-def _stacks(checkpoint: Checkpoint, experts: Experts) -> Iterator[tuple[str, HostTensor]]:
+def _stacks(checkpoint: Weights, experts: Experts) -> Iterator[tuple[str, HostTensor]]:
     """The two stacked tensors of a mixture, read expert by expert into place."""
     for path, shape in experts.stacked().items():
         if path in checkpoint:
@@ -185,35 +192,14 @@ def _stacks(checkpoint: Checkpoint, experts: Experts) -> Iterator[tuple[str, Hos
         yield path, HostTensor(stack, first.dtype)
 
 
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise BadCheckpoint(f"{path.name}: {path.stat().st_size} bytes is not the size of a config file")
-        raw = json.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise ModelNotFound(f"There is no {path.name} in {path.parent}. Is it the folder of a model?") from None
-    except OSError as error:
-        raise BadCheckpoint(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise BadCheckpoint(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(raw, dict):
-        raise BadCheckpoint(f"{path}: must hold a JSON object")
-    return raw
-
-
-def optional(path: Path) -> dict[str, Any]:
-    """A JSON object that a folder may lack."""
-    return _config(path) if path.exists() else {}
-
-
-def _eos(folder: Path, generation: dict[str, Any], raw: dict[str, Any]) -> tuple[int, ...]:
+def _eos(source: Source) -> tuple[int, ...]:
     """All ids that end a text: generation_config.json's, which may be a list, else config.json's."""
-    found = generation.get("eos_token_id")
+    found, raw = source.generation.get("eos_token_id"), source.config
     if found is None:
         found = raw.get("eos_token_id", dict(raw.get("text_config") or {}).get("eos_token_id"))
     ids = found if isinstance(found, list) else [] if found is None else [found]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise BadCheckpoint(f'{folder}: "eos_token_id" must be a number or a list of numbers, not {found!r:.60}')
+        raise BadCheckpoint(f'{source.path}: "eos_token_id" must be a number or a list of numbers, not {found!r:.60}')
     return tuple(ids)
 
 

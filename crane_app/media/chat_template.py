@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from crane_app.errors import BadCheckpoint, BadInput
-from crane_app.media import chat_messages
+from crane_app.media import chat_messages, gguf_words
+from crane_app.media.files.gguf import Gguf, holds_gguf
 from crane_app.media.tokenizer import SURROGATES, Tokenizer
 from crane_app.media.typed_text import TYPED, mark, unmark
 
@@ -112,21 +113,33 @@ class ChatTemplate:
 
     @classmethod
     def open(cls, folder: Path) -> ChatTemplate | None:
-        """The folder's template, else its family's; None when there is neither, so no chat model."""
+        """The model's own template, else its family's; None when there is neither, so no chat model."""
+        if holds_gguf(folder):
+            gguf = Gguf.open(folder)
+            sources, named = gguf_words.templates(gguf)
+            of = str(gguf.metadata.get("general.architecture")).replace("moe", "_moe")
+            return cls._of(folder, sources, of, named)
         config = _read_json(folder / "tokenizer_config.json")
         named = _read_json(folder / "special_tokens_map.json") | config
         tokens = {name: named.get(name) for name in NAMED_TOKENS}
         tokens = {name: t.get("content") if isinstance(t, dict) else t for name, t in tokens.items()}
         file, sources = _sources(folder, config)
+        family = None
         if not sources:
             file = folder / "config.json"
             family = _read_json(file).get("model_type")
-            sources = {"default": FAMILIES[family]} if family in FAMILIES else {}
+        return cls._of(file, sources, family, {n: token for n, token in tokens.items() if isinstance(token, str)})
+
+    @classmethod
+    def _of(cls, file: Path, sources: dict[str, str], family: Any, tokens: dict[str, str]) -> ChatTemplate | None:
+        """From what was found; `family` is a model_type."""
+        if not sources and isinstance(family, str) and family in FAMILIES:
+            sources = {"default": FAMILIES[family]}
         if not sources:
             return None
         if "default" not in sources:
             raise BadCheckpoint(f"{file}: has chat templates, but none called default")
-        return cls(file, sources, {name: token for name, token in tokens.items() if isinstance(token, str)})
+        return cls(file, sources, tokens)
 
     def text(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         """The rendered text, as apply_chat_template(tokenize=False) has it."""

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from crane_app.errors import BadCheckpoint, CraneError, Unsupported
+from crane_app.media import gguf_words
+from crane_app.media.files.gguf import Gguf, holds_gguf
+from crane_app.media.word_splits import QWEN2_WORDS
 
 FILE_LIMIT = 100 << 20  # bytes; a tokenizer.json of 150,000 tokens has some 14 MB
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -24,12 +27,6 @@ BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 
 # An added token of letters, digits and white space only (▁ is SentencePiece's space) is text, not markup.
 WORDS = re.compile(r"[\w\s▁]+")
-
-# transformers 5.23, models/qwen2/tokenization_qwen2.py
-QWEN2_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 Speller = Callable[[bytes, bool], bytes]  # a token's text and whether it is the first -> its bytes
 
@@ -67,7 +64,7 @@ class Tokenizer:
 
     @classmethod
     def open(cls, folder: Path) -> Tokenizer:
-        """The tokenizer of `tokenizer.json`, else of `vocab.json` and `merges.txt` (Qwen2's).
+        """The tokenizer of `tokenizer.json`, else of `vocab.json` and `merges.txt` (Qwen2's), or of a GGUF file.
 
         Raises BadCheckpoint, naming the file, and Unsupported for a decoder it cannot spell with.
         """
@@ -76,6 +73,9 @@ class Tokenizer:
         import tokenizers
 
         with _faults(folder):
+            if holds_gguf(folder):
+                library, config = gguf_words.tokenizer(Gguf.open(folder))
+                return cls(library, folder, config)
             config = _read_json(folder / "tokenizer_config.json")
             file, vocabulary = folder / "tokenizer.json", folder / "vocab.json"
             if file.exists():

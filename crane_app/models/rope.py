@@ -1,4 +1,4 @@
-"""Rotary frequencies on the host, in float64: plain, llama3-scaled, linear, and Hunyuan's static NTK.
+"""Rotary frequencies on the host, in float64: plain, llama3-scaled, linear, divided, and Hunyuan's static NTK.
 
 Reference: transformers/modeling_rope_utils.py and transformers/models/hunyuan_v1_dense; arXiv 2104.09864.
 """
@@ -26,6 +26,8 @@ def inverse_frequencies(fields: dict[str, Any], dim: int) -> np.ndarray:
         return _plain(theta, dim)
     if kind == "linear":
         return _plain(theta, dim) / _number(fields, "factor")
+    if kind == "divided":
+        return _divided(_plain(theta, dim), fields.get("factors"))
     if kind == "llama3":
         return _llama3(_plain(theta, dim), fields)
     raise Unsupported(
@@ -46,6 +48,14 @@ def _llama3(inverse: np.ndarray, fields: dict[str, Any]) -> np.ndarray:
     turns = original * inverse / (2 * math.pi)
     keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
     return inverse * (keep + (1 - keep) / factor)
+
+
+def _divided(inverse: np.ndarray, factors: Any) -> np.ndarray:
+    """Each frequency divided by a factor of its own, as GGUF files have it."""
+    by = np.asarray(factors, np.float64) if isinstance(factors, list) else np.empty(0)
+    if by.shape != inverse.shape or not (np.isfinite(by) & (by > 0)).all():
+        raise BadCheckpoint(f"rope's factors must be {len(inverse)} numbers above 0")
+    return inverse / by
 
 
 def _number(fields: dict[str, Any], name: str, low: float = 1e-6) -> float:

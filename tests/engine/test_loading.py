@@ -54,8 +54,8 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    refused(tmp_path / "model.gguf", "model.gguf", error=ModelNotFound)
+    (tmp_path / "model.txt").write_bytes(b"words")
+    refused(tmp_path / "model.txt", "model.txt", error=ModelNotFound)
 
 
 def test_an_empty_folder(tmp_path):

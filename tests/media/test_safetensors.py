@@ -130,7 +130,7 @@ def test_reading_takes_no_memory_beside_the_tensor(tmp_path: Path):
 
 
 def test_a_long_read_is_made_of_short_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("crane_app.media.files.safetensors.CHUNK", 7)
+    monkeypatch.setattr("crane_app.media.files.raw.CHUNK", 7)
     safetensors.numpy.save_file({"w": np.arange(9, dtype=np.float32)}, tmp_path / "model.safetensors")
     assert Checkpoint.open(tmp_path).read("w").array.tolist() == list(range(9))
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from crane_app.errors import BadCheckpoint, Unsupported
-from crane_app.media.tokenizer import QWEN2_WORDS, Tokenizer
+from crane_app.media.tokenizer import Tokenizer
+from crane_app.media.word_splits import QWEN2_WORDS
 
 SENTENCES = [
     "The cat sat on the mat, and it's the 2nd time!",

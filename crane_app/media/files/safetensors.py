@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
@@ -21,9 +19,9 @@ import numpy as np
 
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
+from crane_app.media.files.raw import Stamp, fill, reading, show, stamp_of, unchanged
 
 HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE of the reference implementation
-CHUNK = 1 << 30  # bytes a read may ask for: macOS refuses 2 GiB and more
 DIMENSIONS = 64  # as many as numpy holds
 
 # The format's dtypes: our name and the bits of one element.
@@ -87,9 +85,6 @@ class Tensor:
     size: int
 
 
-Stamp = tuple[int, int, int]  # inode, size, time of change: what tells that a file was replaced
-
-
 class Checkpoint:
     """The tensors of one model, by name.
 
@@ -114,7 +109,7 @@ class Checkpoint:
         """
         if not folder.is_dir():
             raise ModelNotFound(f"{folder}: there is no such folder")
-        with _reading(folder):
+        with reading(folder):
             index = folder / "model.safetensors.index.json"
             if (folder / "model.safetensors").exists():
                 return cls._of(folder, [folder / "model.safetensors"])
@@ -124,7 +119,7 @@ class Checkpoint:
         checkpoint = cls._of(folder, dict.fromkeys(places.values()))
         for name, file in places.items():
             if name not in checkpoint or checkpoint.file_of(name) != file:
-                raise BadCheckpoint(f"{file}: lacks tensor {_show(name)}, which {index.name} places in it")
+                raise BadCheckpoint(f"{file}: lacks tensor {show(name)}, which {index.name} places in it")
         return checkpoint
 
     @classmethod
@@ -135,7 +130,7 @@ class Checkpoint:
             found, stamps[file] = _read_header(file)
             for name in found:
                 if name in tensors:
-                    raise BadCheckpoint(f"{file}: tensor {_show(name)} is also in {tensors[name].file.name}")
+                    raise BadCheckpoint(f"{file}: tensor {show(name)} is also in {tensors[name].file.name}")
             tensors |= found
         return cls(folder, tensors, stamps)
 
@@ -180,39 +175,32 @@ class Checkpoint:
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:
-            raise BadCheckpoint(f"{self.folder}: its safetensors files have no tensor {_show(name)}")
+            raise BadCheckpoint(f"{self.folder}: its safetensors files have no tensor {show(name)}")
         return self._tensors[name]
 
     def _fill(self, name: str, tensor: Tensor, out: np.ndarray) -> None:
         if self._closed:
             raise ValueError("the checkpoint is closed")
-        view = memoryview(cast(Any, out.reshape(-1).view(np.uint8)))
-        with _reading(tensor.file), tensor.file.open("rb", buffering=0) as file:
-            if _stamp(file) != self._stamps[tensor.file]:
-                raise BadCheckpoint(f"{tensor.file}: changed while it was loaded; load the model again")
+        with unchanged(tensor.file, self._stamps[tensor.file]) as file:
             file.seek(tensor.start)
-            while view:
-                count = file.readinto(view[:CHUNK])
-                if not count:
-                    raise BadCheckpoint(f"{tensor.file}: ends inside tensor {_show(name)}")
-                view = view[count:]
+            fill(file, out, tensor.file, name)
 
 
 def _held(name: str, tensor: Tensor) -> np.dtype[Any]:
     """The numpy dtype a tensor is held in."""
     if tensor.dtype not in HELD:
-        fault = f"tensor {_show(name)} is {tensor.dtype}; only float32, float16 and bfloat16 are read"
+        fault = f"tensor {show(name)} is {tensor.dtype}; only float32, float16 and bfloat16 are read"
         raise Unsupported(f"{tensor.file}: {fault}")
     return HELD[tensor.dtype]
 
 
 def _read_header(file: Path) -> tuple[dict[str, Tensor], Stamp]:
     """The tensors of one file, fully checked against the file's size, and the file's stamp."""
-    with _reading(file):
+    with reading(file):
         if not file.is_file():  # opening a pipe would wait for ever
             raise BadCheckpoint(f"{file}: {'is not a file' if file.exists() else 'is missing'}")
         with file.open("rb") as handle:
-            stamp = _stamp(handle)
+            stamp = stamp_of(handle)
             text = _header_text(file, handle, stamp[1])
     header, data, size = _parse(file, text), 8 + len(text), stamp[1]
     metadata = header.pop("__metadata__", {})
@@ -246,13 +234,13 @@ def _tensor_of(file: Path, name: str, entry: Any, data: int, size: int) -> Tenso
     """One header entry, checked; `data` is where the tensors begin in the file of `size` bytes."""
 
     def refuse(fault: str) -> NoReturn:
-        raise BadCheckpoint(f"{file}: tensor {_show(name)} {fault}")
+        raise BadCheckpoint(f"{file}: tensor {show(name)} {fault}")
 
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         refuse("must have a dtype, a shape and data_offsets, and nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        refuse(f"has the unknown dtype {_show(str(dtype))}")
+        refuse(f"has the unknown dtype {show(str(dtype))}")
     if not _naturals(shape) or len(shape) > DIMENSIONS:
         refuse("has a shape that is not a list of sizes")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -273,9 +261,9 @@ def _check_cover(file: Path, tensors: dict[str, Tensor], data: int, size: int) -
     end, before = data, ""
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].size)):
         if tensor.start < end:
-            raise BadCheckpoint(f"{file}: tensor {_show(name)} overlaps tensor {_show(before)}")
+            raise BadCheckpoint(f"{file}: tensor {show(name)} overlaps tensor {show(before)}")
         if tensor.start > end:
-            raise BadCheckpoint(f"{file}: has a hole of {tensor.start - end} bytes before tensor {_show(name)}")
+            raise BadCheckpoint(f"{file}: has a hole of {tensor.start - end} bytes before tensor {show(name)}")
         end, before = tensor.start + tensor.size, name
     if end != size:
         raise BadCheckpoint(f"{file}: its last {size - end} bytes belong to no tensor")
@@ -308,7 +296,7 @@ def _only_set(folder: Path) -> list[Path]:
 
 def _read_index(index: Path) -> dict[str, Path]:
     """Tensor name -> shard, as `model.safetensors.index.json` says."""
-    with _reading(index):
+    with reading(index):
         if not index.is_file() or index.stat().st_size > HEADER_LIMIT:
             raise BadCheckpoint(f"{index}: is not an index of shards")
         places = _parse(index, index.read_bytes()).get("weight_map")
@@ -326,7 +314,7 @@ def _shard(index: Path, name: str) -> Path:
     """
     plain = name.isprintable() and not re.search(r'[\\:*?"<>|]', name)
     if not plain or name.startswith("/") or ".." in name.split("/"):
-        raise BadCheckpoint(f"{index}: names {_show(name)}, which is not a file of its folder")
+        raise BadCheckpoint(f"{index}: names {show(name)}, which is not a file of its folder")
     file = index.parent / name
     try:
         folder, target = index.parent.resolve(), file.resolve()
@@ -334,18 +322,10 @@ def _shard(index: Path, name: str) -> Path:
         raise BadCheckpoint(f"{file}: is a link in a loop of links") from error
     blobs = [parent.parent / "blobs" for parent in folder.parents if parent.name == "snapshots"]
     if not any(target.is_relative_to(home) for home in (folder, *blobs)):
-        raise BadCheckpoint(f"{index}: names {_show(name)}, which links to {target}, outside its folder")
+        raise BadCheckpoint(f"{index}: names {show(name)}, which links to {target}, outside its folder")
     if not target.exists():
         raise BadCheckpoint(f"{file}: is missing, but {index.name} names it; download the model again")
     return file
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BadCheckpoint(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
 def _parse(file: Path, text: bytes) -> dict[str, Any]:
@@ -365,7 +345,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{_show(name)} appears twice")
+            raise ValueError(f"{show(name)} appears twice")
         found[name] = value
     return found
 
@@ -378,13 +358,3 @@ def _integer(digits: str) -> int:
 
 def _naturals(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
-
-
-def _stamp(file: Any) -> Stamp:
-    status = os.fstat(file.fileno())
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _show(name: str) -> str:
-    """A name from a file, fit for a sentence."""
-    return name if name.isprintable() and 0 < len(name) <= 200 else ascii(name[:200])

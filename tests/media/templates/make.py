@@ -12,7 +12,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
-from crane_app.media.tokenizer import QWEN2_WORDS
+from crane_app.media.word_splits import QWEN2_WORDS
 
 HERE = Path(__file__).parent
 FAMILIES = ("chatml", "qwen25", "qwen3", "hunyuan", "llama3", "mistral")

@@ -1,0 +1,132 @@
+"""Where a model comes from: what stands for its config.json, its generation_config.json and its checkpoint.
+
+A folder has the files themselves; a GGUF file says the same in its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from crane_app.contract import DType, HostTensor
+from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
+from crane_app.library.fit import human
+from crane_app.media.files.gguf import Gguf, holds_gguf
+from crane_app.media.files.safetensors import Checkpoint
+from crane_app.models import gguf as published
+
+LARGEST_CONFIG = 16 * 2**20
+
+
+class Weights(Protocol):
+    """The tensors of one model under their published names. dtypes as read; nbytes as in the files."""
+
+    folder: Path
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    nbytes: int
+
+    def __enter__(self) -> Weights: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def nbytes_of(self, name: str) -> int:
+        """Bytes the tensor takes in its file."""
+
+    def file_of(self, name: str) -> Path:
+        """The file that holds the tensor."""
+
+    def read(self, name: str) -> HostTensor:
+        """The tensor in memory of its own."""
+
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        """Read into `out`: C-contiguous, of the tensor's shape and dtype (bfloat16: uint16)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's settings, and how to open its weights. said: what the config is called in sentences.
+
+    packed: the types of packed tensors, each with how many there are; they are unpacked when they are loaded.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    generation: dict[str, Any]
+    weights: Callable[[], Weights]
+    said: str = "config.json"
+    packed: tuple[tuple[str, int], ...] = ()
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """A fault of the config names what it was read from."""
+        try:
+            yield
+        except (BadCheckpoint, Unsupported) as error:
+            raise type(error)(str(error).replace("config.json", self.said)) from error
+
+    def unpacked(self, weights: int, held: int, dtype: DType) -> tuple[str, ...]:
+        """What a person should know about packed weights: bytes on disk and bytes held."""
+        if not self.packed:
+            return ()
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in self.packed)
+        return (
+            f"Its packed tensors ({kinds}) were unpacked to {dtype}: {human(weights)} on disk take "
+            f"{human(held)} of memory, and the speed is that of {dtype}.",
+        )
+
+
+def find(path: Path) -> Source:
+    """The model at `path`: a folder or a GGUF file. Raises ModelNotFound, BadCheckpoint, Unsupported."""
+    if holds_gguf(path):
+        return _gguf(path)
+    if not path.is_dir():
+        raise ModelNotFound(
+            f"There is no model folder at {path}. Name a folder with config.json and *.safetensors, or a .gguf file."
+        )
+    config = _object(path / "config.json")
+    return Source(path, config, optional(path / "generation_config.json"), lambda: Checkpoint.open(path))
+
+
+def _gguf(path: Path) -> Source:
+    gguf = Gguf.open(path)
+    config = published.config(gguf)
+    counts: dict[str, int] = {}
+    for tensor in gguf.tensors.values():
+        if tensor.form.unpack is not None:
+            counts[tensor.form.name] = counts.get(tensor.form.name, 0) + 1
+    packed = tuple(sorted(counts.items(), key=lambda item: -item[1]))
+    said = f"{path.name} (its metadata)"
+    return Source(path, config, published.generation(gguf), lambda: published.Weights(gguf, config), said, packed)
+
+
+def optional(path: Path) -> dict[str, Any]:
+    """A JSON object that a folder may lack."""
+    return _object(path) if path.exists() else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise BadCheckpoint(f"{path.name}: {path.stat().st_size} bytes is not the size of a config file")
+        raw = json.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise ModelNotFound(f"There is no {path.name} in {path.parent}. Is it the folder of a model?") from None
+    except OSError as error:
+        raise BadCheckpoint(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise BadCheckpoint(f"{path}: must hold a JSON object")
+    return raw
