@@ -179,12 +179,19 @@ def _remove(args: argparse.Namespace) -> int:
     try:
         if entry.source == "hub":
             with downloads.alone(cache, entry.repo, "crane"):
-                shutil.rmtree(kept_in(entry))
+                _erase(kept_in(entry))
         else:
-            shutil.rmtree(entry.folder)
+            _erase(entry.folder)
     except OSError as error:
         raise CraneError(f"{entry.name} cannot be deleted whole ({error.strerror}).") from error
     return _print_json({"removed": entry.name}) if args.json else 0
+
+
+def _erase(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _sure(args: argparse.Namespace, what: str) -> None:
@@ -210,9 +217,9 @@ def _find(name: str) -> OnDisk | None:
     folder = Path(name).expanduser()
     entries = _entries()
     for entry in entries:
-        if name in (entry.name, entry.repo) or (folder.is_dir() and entry.folder.resolve() == folder.resolve()):
+        if name in (entry.name, entry.repo) or (folder.exists() and entry.folder.resolve() == folder.resolve()):
             return entry
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
         return examine(folder.absolute())
     return next((entry for entry in entries if entry.name.lower() == name.lower()), None)
 

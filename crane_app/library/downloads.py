@@ -185,11 +185,12 @@ class Download:
 
 
 def verify(folder: Path) -> Steps[tuple[str, ...]]:
-    """Read a model of the cache (its snapshot) against its checksums; returns the names of damaged files.
+    """Read a model of the cache (its snapshot, or a file in it) against its checksums; returns the damaged files.
 
     They are thrown away, so that the next download brings them anew. A file that was copied instead of linked has no
     checksum here and is passed over.
     """
+    folder = folder.parent if folder.is_file() else folder
     files = [_linked(path) for path in sorted(folder.iterdir()) if path.is_symlink()]
     total, before, damaged = sum(file.size for file in files), 0, []
     for file in files:

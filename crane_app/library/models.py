@@ -16,7 +16,7 @@ from typing import Literal
 import platformdirs
 
 from crane_app.errors import BadCheckpoint, BadInput
-from crane_app.library import facts, fit, hub_cache
+from crane_app.library import facts, fit, gguf_facts, hub_cache
 from crane_app.library.facts import Job
 
 Source = Literal["folder", "hub", "imported"]
@@ -27,11 +27,11 @@ MOST_FOLDERS = 5000  # that are looked into below a named one
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A model as its folder tells.
+    """A model as its folder tells. folder: a GGUF file is a model too, and stands here for its folder.
 
-    nbytes: of its weights; context: tokens, 0 if not said; cache: bytes of keys and values for a long conversation.
-    problem: why it cannot be loaded, or "". remark: what is worth knowing although it can. repo: its id on the hub.
-    partial: a download that is not finished.
+    nbytes: of its weights; loaded: of them in memory, where that is more; context: tokens, 0 if not said.
+    cache: bytes of keys and values for a long conversation. problem: why it cannot be loaded, or "".
+    remark: what is worth knowing although it can. repo: its id on the hub. partial: a download that is not finished.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class OnDisk:
     cache: int = 0
     repo: str = ""
     partial: bool = False
+    loaded: int = 0
 
 
 def own_folder() -> Path:
@@ -57,7 +58,7 @@ def own_folder() -> Path:
 
 def needed_memory(entry: OnDisk, available: int) -> fit.Verdict:
     """Whether the model fits into a computer with `available` bytes of memory."""
-    return fit.verdict(entry.nbytes, entry.cache, available)
+    return fit.verdict(max(entry.nbytes, entry.loaded), entry.cache, available)
 
 
 def found(folders: Iterable[Path], hub: Path | None = None) -> Iterator[OnDisk]:
@@ -68,9 +69,9 @@ def found(folders: Iterable[Path], hub: Path | None = None) -> Iterator[OnDisk]:
     if own_folder().is_dir():
         yield from _below(own_folder(), "imported", seen)
     for kept in hub_cache.repos(hub or hub_cache.root()):
-        entry = _in_cache(kept)
-        if entry is not None and _new(entry.folder, seen):
-            yield entry
+        for entry in _in_cache(kept):
+            if _new(entry.folder, seen):
+                yield entry
 
 
 def below(folder: Path, source: Source = "folder") -> Iterator[OnDisk]:
@@ -79,8 +80,10 @@ def below(folder: Path, source: Source = "folder") -> Iterator[OnDisk]:
 
 
 def examine(folder: Path, source: Source = "folder", name: str = "") -> OnDisk:
-    """The model in one folder; what is wrong with it is in `problem`."""
+    """The model in one folder or GGUF file; what is wrong with it is in `problem`."""
     entry = OnDisk(folder, name or name_of(folder), source=source)
+    if folder.suffix.lower() == ".gguf" and folder.is_file():
+        return _in_gguf(entry, folder)
     if not folder.is_dir():
         return replace(entry, problem="There is no such folder any more.")
     try:
@@ -88,6 +91,11 @@ def examine(folder: Path, source: Source = "folder", name: str = "") -> OnDisk:
     except OSError as error:
         return replace(entry, problem=f"The folder cannot be read ({error.strerror}).")
     weights = facts.weight_files(sizes)
+    packed = [] if weights else list(gguf_facts.sets(sizes))
+    if len(packed) == 1:
+        return _in_gguf(entry, folder / packed[0])
+    if packed:
+        return replace(entry, problem=f"It holds {len(packed)} models. Name the file that is meant: {packed[0]}, ...")
     entry = replace(entry, nbytes=sum(sizes[file] for file in weights), licence=facts.licence(folder))
     try:
         raw = facts.read_config(folder)
@@ -118,18 +126,27 @@ def import_folder(folder: Path) -> Path:
     if os.pathsep in str(whole):
         raise BadInput(f"Crane cannot remember a folder with '{os.pathsep}' in its name. Rename '{whole.name}'.")
     if not any(entry.architecture or entry.nbytes for entry in below(whole)):
-        raise BadInput(f"There is no model in '{whole.name}'. A model is a folder with config.json and *.safetensors.")
+        raise BadInput(
+            f"There is no model in '{whole.name}'. A model is a folder with config.json and *.safetensors, "
+            "or a .gguf file."
+        )
     return whole
 
 
 def name_of(folder: Path) -> str:
-    """What people call the model in a folder: its id where it lies in the cache, else the folder's name."""
+    """What people call a model: its id where it lies in the cache, else the name of its folder or file."""
+    if folder.suffix.lower() == ".gguf":
+        split = gguf_facts.SPLIT.fullmatch(folder.name)
+        repo = hub_cache.repo_of(folder.parent.parent.parent)
+        return f"{repo}/{folder.name}" if repo else split[1] if split else folder.stem
     return hub_cache.repo_of(folder.parent.parent) or folder.name or str(folder)
 
 
 def kept_in(entry: OnDisk) -> Path:
-    """The folder that holds all of the model: in the cache, its blobs too and not the snapshot alone."""
-    return entry.folder.parent.parent if entry.source == "hub" else entry.folder
+    """What holds all of the model: in the cache, its blobs too and not the snapshot alone; of a GGUF file, the file."""
+    if entry.source != "hub":
+        return entry.folder
+    return entry.folder.resolve() if entry.folder.is_file() else entry.folder.parent.parent
 
 
 def others_in(entry: OnDisk) -> int:
@@ -159,10 +176,45 @@ def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[
     if any(sizes[file] == 0 for file in weights):
         return "It is not complete: a file with weights is empty."
     if entry.job == "other":
-        return f"Crane has no use for {entry.architecture} yet."
+        return _useless(entry.architecture)
     if packed:
         return "Its weights are quantised; Crane reads float32, float16 and bfloat16."
     return ""
+
+
+def _in_gguf(entry: OnDisk, file: Path) -> OnDisk:
+    """The model whose first file is `file`."""
+    try:
+        sizes = _sizes(file.parent)
+        names = next((files for files in gguf_facts.sets(sizes).values() if file.name in files), [file.name])
+        entry = replace(entry, nbytes=sum(sizes.get(name, 0) for name in names), licence=facts.licence(file.parent))
+        missing = gguf_facts.lacking(names)
+        if missing:
+            more = f" and {len(missing) - 1} more files are" if len(missing) > 1 else " is"
+            raise BadCheckpoint(f"It is not complete: {missing[0]}{more} missing.")
+        heads = [gguf_facts.head(file.with_name(name)) for name in names]
+        said = facts.facts(heads[0].config)
+    except (BadCheckpoint, OSError) as error:
+        return replace(entry, problem=str(error).replace("config.json", file.name))
+    loaded = 2 * sum(head.numbers for head in heads)
+    entry = replace(
+        entry,
+        job=said.job,
+        architecture=said.architecture,
+        context=said.context,
+        dtype=said.dtype,
+        licence=heads[0].licence or entry.licence,
+        cache=said.cache,
+        loaded=loaded,
+        remark=f"It takes {fit.human(loaded)} of memory: its weights are unpacked." if loaded > entry.nbytes else "",
+    )
+    if said.architecture == "clip":
+        return replace(entry, problem="It is the part of another model that sees pictures.")
+    return entry if said.ours else replace(entry, job="other", problem=_useless(said.architecture))
+
+
+def _useless(architecture: str) -> str:
+    return f"Crane has no use for {architecture} yet."
 
 
 def _below(root: Path, source: Source, seen: set[tuple[int, int]]) -> Iterator[OnDisk]:
@@ -188,7 +240,10 @@ def _below(root: Path, source: Source, seen: set[tuple[int, int]]) -> Iterator[O
                 continue
             if _is_model(folder, names):
                 yield examine(folder, source)
-            elif depth < DEPTH:
+                continue
+            for file in gguf_facts.sets(name for name, is_folder in names.items() if not is_folder):
+                yield examine(folder / file, source)
+            if depth < DEPTH:
                 deeper += [folder / name for name, is_folder in sorted(names.items()) if is_folder]
         level = deeper
 
@@ -197,16 +252,16 @@ def _is_model(folder: Path, names: dict[str, bool]) -> bool:
     """Whether a model lies in the folder itself: weights, or a config.json that names an architecture."""
     if facts.weight_files(name for name, is_folder in names.items() if not is_folder):
         return True
-    if "config.json" not in names:
+    if "config.json" not in names or gguf_facts.sets(names):
         return False
     try:
         return "architectures" in facts.read_config(folder)
     except BadCheckpoint:
-        return any(name.endswith((".bin", ".gguf")) for name in names)
+        return any(name.endswith(".bin") for name in names)
 
 
-def _in_cache(kept: Path) -> OnDisk | None:
-    """The model in one folder of the cache; None where the cache has too little of it to be one."""
+def _in_cache(kept: Path) -> Iterator[OnDisk]:
+    """The model in one folder of the cache, or each of its GGUF files; none where the cache has too little of it."""
     repo = hub_cache.repo_of(kept)
     waiting = hub_cache.unfinished(kept)
     shot = hub_cache.snapshot(kept)
@@ -215,12 +270,14 @@ def _in_cache(kept: Path) -> OnDisk | None:
     except OSError:
         names = {}
     weights = facts.weight_files(names)
-    if shot is None or not (weights or waiting):
-        return None
-    entry = replace(examine(shot, "hub", repo), repo=repo)
-    if waiting and entry.problem:
-        return replace(entry, partial=True, problem="The download is not finished.")
-    return entry
+    packed = [] if weights or shot is None else list(gguf_facts.sets(_sizes(shot)))
+    if shot is None or not (weights or packed or waiting):
+        return
+    for path in [shot / name for name in packed] if len(packed) > 1 else [shot]:
+        entry = replace(examine(path, "hub", name_of(path) if path != shot else repo), repo=repo)
+        if waiting and entry.problem:
+            entry = replace(entry, partial=True, problem="The download is not finished.")
+        yield entry
 
 
 def _names(folder: Path) -> dict[str, bool]:

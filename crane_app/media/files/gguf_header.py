@@ -20,6 +20,7 @@ from crane_app.media.files.raw import Stamp, reading, show, stamp_of
 
 HEADER_LIMIT = 1 << 28  # bytes; a vocabulary of 260,000 tokens with its merges has some 12 MB
 MOST_KEYS, MOST_TENSORS = 1 << 16, 1 << 16
+MOST_TEXTS = 1 << 22  # in an array; a vocabulary has up to some 260,000
 MOST_INNER, DEEPEST = 1 << 16, 4  # arrays in an array, and how deep they may lie
 DIMENSIONS = 4  # GGML_MAX_DIMS
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
@@ -189,7 +190,7 @@ def shortest(number: np.floating[Any]) -> float:
 
 def _texts(cursor: Cursor) -> Texts:
     blob, ends = bytearray(), array("Q")
-    for _ in range(cursor.count("texts", 8, HEADER_LIMIT)):
+    for _ in range(cursor.count("texts", 8, MOST_TEXTS)):
         blob += cursor.take(cursor.u64())
         ends.append(len(blob))
     return Texts(bytes(blob), ends)
