@@ -1,6 +1,7 @@
 """Where a model comes from: what stands for its config.json, its generation_config.json and its checkpoint.
 
-A folder has the files themselves; a GGUF file says the same in its metadata.
+A folder has the files themselves, its weights as safetensors, else as PyTorch's or numpy's files. A GGUF file says the
+same in its metadata.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
 from crane_app.library.fit import human
+from crane_app.media.files.arrays import Arrays, files_in
 from crane_app.media.files.gguf import Gguf, holds_gguf
 from crane_app.media.files.safetensors import Checkpoint
 from crane_app.models import gguf as published
@@ -96,7 +98,8 @@ def find(path: Path) -> Source:
             f"There is no model folder at {path}. Name a folder with config.json and *.safetensors, or a .gguf file."
         )
     config = _object(path / "config.json")
-    return Source(path, config, optional(path / "generation_config.json"), lambda: Checkpoint.open(path))
+    weights: Callable[[], Weights] = (lambda: Arrays.open(path)) if files_in(path) else (lambda: Checkpoint.open(path))
+    return Source(path, config, optional(path / "generation_config.json"), weights)
 
 
 def _gguf(path: Path) -> Source:

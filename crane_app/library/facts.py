@@ -22,7 +22,10 @@ LARGEST_INDEX = 64 * 2**20
 LARGEST_PAGE = 2**16  # characters of a README or licence that are looked at
 SHARD = re.compile(r"(.+)-(\d{5,})-of-(\d{5,})\.safetensors")
 INDEX = "model.safetensors.index.json"
-PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npz")
+ARRAYS = (".bin", ".pth", ".pt", ".npz")  # read where there are no safetensors
+OTHERS = (*ARRAYS, ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack")
+# What training leaves beside a model.
+NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|rng_state.*|scaler|adapter_model)\.(bin|pt|pth)")
 
 # config.json's `architectures` -> the job of those that Crane itself defines.
 OURS: dict[str, Job] = {
@@ -131,6 +134,13 @@ def weight_files(names: Iterable[str]) -> list[str]:
         name
         for name in names
         if name.endswith(".safetensors") and not name.startswith(".") and name != "adapter_model.safetensors"
+    )
+
+
+def array_files(names: Iterable[str]) -> list[str]:
+    """The files of PyTorch and numpy among them that hold a model."""
+    return sorted(
+        name for name in names if name.endswith(ARRAYS) and not name.startswith(".") and not NOT_WEIGHTS.fullmatch(name)
     )
 
 

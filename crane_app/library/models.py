@@ -109,6 +109,9 @@ def examine(folder: Path, source: Source = "folder", name: str = "") -> OnDisk:
             cache=said.cache,
             remark="" if said.ours or said.job == "other" else "Runs through mlx-lm or transformers, one at a time.",
         )
+        if not weights and said.ours:
+            weights = facts.array_files(sizes)
+            entry = replace(entry, nbytes=sum(sizes[file] for file in weights))
         missing = facts.lacking(folder, sizes)
     except BadCheckpoint as error:
         return replace(entry, problem=str(error))
@@ -166,7 +169,7 @@ def listed(text: str) -> list[Path]:
 
 def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[str, int], packed: bool) -> str:
     if not weights:
-        others = sorted({Path(name).suffix for name in sizes} & set(facts.PICKLES))
+        others = sorted({Path(name).suffix for name in sizes} & set(facts.OTHERS))
         if others:
             return f"Its weights are {', '.join(others)} files; Crane reads safetensors."
         return "Its weights (*.safetensors) are missing."

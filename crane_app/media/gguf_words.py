@@ -118,7 +118,8 @@ def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
     pairs: list[Any] = [merge.split(" ") if isinstance(merge, str) else [] for merge in merges]
     if any(len(pair) != 2 for pair in pairs):
         vocabulary.refuse("has merges that are not two tokens each (tokenizer.ggml.merges)")
-    library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, [tuple(pair) for pair in pairs], ignore_merges=splitting.whole))
+    pairs = [tuple(pair) for pair in pairs]
+    library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, pairs, ignore_merges=splitting.whole))
     if splitting.nfc:
         library.normalizer = normalizers.NFC()
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if splitting.digits else []

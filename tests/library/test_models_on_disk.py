@@ -187,8 +187,16 @@ def test_a_missing_shard_is_named(tmp_path):
 
 
 def test_weights_in_other_forms_are_named(tmp_path):
-    write(tmp_path, weights=0, pytorch_model__bin="x")
-    assert examine(tmp_path).problem == "Its weights are .bin files; Crane reads safetensors."
+    write(tmp_path, weights=0, model__h5="x")
+    assert examine(tmp_path).problem == "Its weights are .h5 files; Crane reads safetensors."
+
+
+@pytest.mark.parametrize("name", ["pytorch_model__bin", "model__pth", "model__npz"])
+def test_weights_of_pytorch_and_numpy_are_read_of_our_own_families(tmp_path, name):
+    folder = write(tmp_path / "ours", weights=0, **{name: "12345", "training_args__bin": "x"})
+    assert (examine(folder).problem, examine(folder).nbytes) == ("", 5)
+    other = write(tmp_path / "other", {"architectures": ["GPT2LMHeadModel"]}, weights=0, **{name: "12345"})
+    assert "Crane reads safetensors" in examine(other).problem
 
 
 def test_models_in_subfolders_are_found_with_odd_names(tmp_path, cache):

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from crane_app.errors import BadCheckpoint
+from crane_app.errors import BadCheckpoint, CraneError
 
 CHUNK = 1 << 30  # bytes a read may ask for: macOS refuses 2 GiB and more
 Stamp = tuple[int, int, int]  # inode, size, time of change: what tells that a file was replaced
@@ -23,6 +23,18 @@ def reading(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadCheckpoint(f"{file}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def damaged(file: Path) -> Iterator[None]:
+    """Whatever reading a damaged archive raises is BadCheckpoint."""
+    try:
+        with reading(file):
+            yield
+    except (CraneError, MemoryError):
+        raise
+    except Exception as error:
+        raise BadCheckpoint(f"{file}: is damaged, or not what its name says: {error!s:.120}") from error
 
 
 @contextmanager

@@ -115,7 +115,7 @@ class Checkpoint:
                 return cls._of(folder, [folder / "model.safetensors"])
             if not index.exists():
                 return cls._of(folder, _only_set(folder))
-            places = _read_index(index)
+            places = read_index(index)
         checkpoint = cls._of(folder, dict.fromkeys(places.values()))
         for name, file in places.items():
             if name not in checkpoint or checkpoint.file_of(name) != file:
@@ -294,8 +294,8 @@ def _only_set(folder: Path) -> list[Path]:
     return files
 
 
-def _read_index(index: Path) -> dict[str, Path]:
-    """Tensor name -> shard, as `model.safetensors.index.json` says."""
+def read_index(index: Path) -> dict[str, Path]:
+    """Tensor name -> shard, as an index (`model.safetensors.index.json`) says."""
     with reading(index):
         if not index.is_file() or index.stat().st_size > HEADER_LIMIT:
             raise BadCheckpoint(f"{index}: is not an index of shards")
