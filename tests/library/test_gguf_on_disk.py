@@ -17,7 +17,7 @@ from crane_app.library.models import below, examine, found, import_folder, kept_
 from crane_app.models.gguf import FAMILIES
 
 
-def write(path: Path, architecture: str = "qwen3", **more: str) -> Path:
+def write(path: Path, architecture: str = "qwen3") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_token_list(["a", "b" * 5000])
@@ -28,7 +28,7 @@ def write(path: Path, architecture: str = "qwen3", **more: str) -> Path:
     writer.add_embedding_length(1024)
     writer.add_context_length(40960)
     writer.add_file_type(15)
-    writer.add_licence(more["licence"]) if "licence" in more else None
+    writer.add_license("apache-2.0")
     writer.add_tensor("token_embd.weight", np.zeros((100, 144), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q4_K)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -42,6 +42,7 @@ def test_a_file_tells_its_job_size_context_type_and_memory(tmp_path):
     entry = examine(file)
     assert (entry.name, entry.job, entry.architecture) == ("Qwen3-0.6B-Q4_K_M", "chat", "Qwen3ForCausalLM")
     assert (entry.nbytes, entry.context, entry.dtype, entry.problem) == (file.stat().st_size, 40960, "Q4_K_M", "")
+    assert entry.licence == "apache-2.0"
     assert entry.cache == 28 * 2 * 8 * 128 * 2 * 8192
     assert entry.loaded == 2 * 100 * 256  # 100 blocks of 256 numbers
     assert "51 kB of memory" in entry.remark
@@ -58,7 +59,7 @@ def test_every_file_of_a_folder_is_a_model_and_folders_below_are_searched(tmp_pa
         ("b", "LlamaForCausalLM"),
         ("c", "Qwen2ForCausalLM"),
     ]
-    assert "several" in examine(tmp_path).problem or "2 models" in examine(tmp_path).problem
+    assert examine(tmp_path).problem.startswith("It holds 2 models. Name the file that is meant: a.gguf")
     assert examine(tmp_path / "deeper").architecture == "Qwen2ForCausalLM"
     assert import_folder(tmp_path / "a.gguf") == tmp_path
 

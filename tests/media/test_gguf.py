@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,27 @@ def test_rows_are_read_without_the_rest(tmp_path):
     same(out, gguf.dequantize(raw, Type.Q4_K)[3:5])
     with pytest.raises(ValueError, match="fill"):
         Gguf.open(tmp_path / "model.gguf").read_rows("w", 5, out)
+
+
+def test_unpacking_takes_little_more_than_what_it_gives(tmp_path):
+    """Piece by piece, so that the peak of loading is the weights and one tensor."""
+    put(tmp_path, pack([], [info("w", (2**22,), 12)], bytes(2**22 // 256 * 144)))
+    model = Gguf.open(tmp_path)
+    tracemalloc.start()
+    host = model.read("w")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < host.array.nbytes + 16 * 2**20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the file would not be sparse")
+def test_a_file_may_be_larger_than_four_gigabytes(tmp_path):
+    start = 5 * 2**30
+    head = pack([], [info("a", (start // 4,)), info("b", (2,), offset=start)])
+    with put(tmp_path, head).open("r+b") as file:
+        file.seek(len(head) + start)
+        file.write(np.array([1.5, -2], "<f4").tobytes())
+    assert Gguf.open(tmp_path).read("b").array.tolist() == [1.5, -2]
 
 
 def test_a_type_that_is_not_unpacked_is_named(tmp_path):
