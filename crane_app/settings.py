@@ -58,7 +58,7 @@ class Setting:
 LOOKS, CHAT, DICTATION, SPEAKING = "Appearance", "Chat", "Dictation", "Reading aloud"
 MODELS, COMPUTING = "Models", "Computing"
 DTYPES = ("float32", "float16", "bfloat16")
-FOLDER = "The model that answers: its folder with config.json and *.safetensors."
+FOLDER = "The model that answers: its folder with config.json and *.safetensors, or its .gguf file."
 # fmt: off
 SETTINGS = (
     Setting("appearance", "choice", "system", "Light or dark; it changes at once.", LOOKS, "Colours",
