@@ -34,7 +34,7 @@ def title(name: str) -> str:
 def openers(data: QMimeData) -> tuple[str, ...]:
     """The views in the order in which they are asked about this: folders go to the models if they hold one."""
     folders = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
-    has_model = any((folder / "config.json").is_file() for folder in folders)
+    has_model = any((path / "config.json").is_file() or path.suffix.lower() == ".gguf" for path in folders)
     return ("models", *OPENERS) if has_model else (*OPENERS, "models")
 
 
