@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main() -> None:
     """The command line."""
     from crane_app.cli.main import main as run
 
-    sys.exit(run(opener=open_window))
+    sys.exit(run(opener=open_window, server=serve))
 
 
 def app() -> None:
@@ -31,6 +32,13 @@ def open_window(files: Sequence[str]) -> int:
 
     print(f"{problem} This is the demo instead.\n", flush=True)
     return demo.run()
+
+
+def serve(*args: Any, **options: Any) -> int:
+    """The server; imported late, since nothing else needs its libraries."""
+    from crane_app.server import run
+
+    return run.serve(*args, **options)
 
 
 if __name__ == "__main__":

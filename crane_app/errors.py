@@ -21,6 +21,10 @@ class NotEnoughMemory(CraneError):
     """Refused before anything was taken."""
 
 
+class PromptTooLong(BadInput):
+    """A prompt that leaves the context no room for an answer."""
+
+
 class Unsupported(CraneError):
     """Asked for something this build, machine or model does not do."""
 

@@ -113,6 +113,20 @@ SETTINGS = (
             ("auto", "cpu", "cuda", "metal"), ("The best there is", "CPU", "NVIDIA GPU", "Apple GPU")),
     Setting("dtype", "choice", None, "How numbers are kept; what suits the device if not given.", COMPUTING,
             "Number type", DTYPES, DTYPES, unset="The device's best"),
+    Setting("host", "text", "127.0.0.1", "The address to serve at; beyond this machine it needs --api-key."),
+    Setting("port", "whole", 8080, "The port to serve at; 0 takes a free one.", high=65535),
+    Setting("model-name", "text", "", "What clients call the model; its folder's name if not given."),
+    Setting("model-type", "choice", "auto", "What the model must be; auto takes what it is.",
+            choices=("auto", "hunyuan", "qwen25", "qwen3", "qwen3_tts")),
+    Setting("format", "choice", "auto", "Of the weights.", choices=("auto", "safetensors", "gguf")),
+    Setting("api-key", "text", "", "Keys that let in, with commas between; better in the variable than here."),
+    Setting("allow-origin", "text", "", "Web pages that may ask: https://example.org, with commas between; *: all."),
+    Setting("max-concurrent", "whole", 16, "Answers that are made at once; others wait.", low=1, high=1024),
+    Setting("decode-tokens-per-seq", "whole", 16,
+            "Most tokens of each answer between two pieces of waiting prompts; the engine never makes more than one.",
+            low=1, high=1024),
+    Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
+    Setting("gpu-memory-limit", "text", None, "Refused: the engine sets no such bound yet."),
 )
 # fmt: on
 TABLE = {setting.name: setting for setting in SETTINGS}

@@ -17,6 +17,7 @@ from crane_app.errors import CraneError
 from crane_app.version import VERSION
 
 Opener = Callable[[Sequence[str]], int]  # opens the window with these files; the commands themselves know no window
+Server = Callable[..., int]  # serves over HTTP until it is told to end; crane_app.server.run.serve
 VERBS = (
     "app",
     "ocr",
@@ -26,6 +27,7 @@ VERBS = (
     "chat",
     "generate",
     "logits",
+    "serve",
     "demo",
     "doctor",
     "bench",
@@ -34,11 +36,11 @@ VERBS = (
 )
 
 
-def main(argv: Sequence[str] | None = None, opener: Opener | None = None) -> int:
+def main(argv: Sequence[str] | None = None, opener: Opener | None = None, server: Server | None = None) -> int:
     """Run the command line `argv` and return the exit status. Without a verb it is `app`."""
     try:
         args = parser().parse_args(sys.argv[1:] if argv is None else argv)
-        args.opener = opener
+        args.opener, args.server = opener, server
         return int(args.run(args))
     except KeyboardInterrupt:
         return _say("Stopped.", 130)

@@ -11,7 +11,7 @@ from crane_app.engine.defaults import resolve
 from crane_app.engine.request import Request
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.tracking import Tracked
-from crane_app.errors import BadInput
+from crane_app.errors import BadInput, PromptTooLong
 from crane_app.media.detokenize import Detokenizer
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
     if prompt.min() < 0 or prompt.max() >= card.vocabulary:
         wrong = int(prompt[(prompt < 0) | (prompt >= card.vocabulary)][0])
         raise BadInput(f"The token {wrong} is outside the model's vocabulary of {card.vocabulary}.")
-    if len(prompt) >= card.context:
-        raise BadInput(f"The prompt has {len(prompt)} tokens; the model's context holds {card.context}. Shorten it.")
+    context = card.context if request.max_length is None else min(card.context, request.max_length)
+    if len(prompt) >= context:
+        raise PromptTooLong(f"The prompt has {len(prompt)} tokens; the model's context holds {context}. Shorten it.")
     for ids, what in ((resolved.sampling.logit_bias, "logit_bias"), (resolved.stop_ids, "stop_token_ids")):
         if any(not 0 <= i < card.vocabulary for i in ids):
             raise BadInput(f"{what} names a token outside the model's vocabulary of {card.vocabulary}.")
@@ -46,7 +47,7 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
             choice=choice,
             prompt=prompt,
             resolved=resolved,
-            context=card.context,
+            context=context,
             emit=tracked.piece,
             arrived=tracked.submitted,
             lane=request.lane,

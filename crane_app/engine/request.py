@@ -58,6 +58,7 @@ class Request:
 
     template: variables for the chat template (enable_thinking, tools). endpoint: the row of defaults it falls back on.
     deadline: seconds from submission after which it ends as cancelled.
+    max_length: tokens of prompt and answer together, where that is less than the model's context.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Request:
     lane: str = "chat"
     id: str = ""
     deadline: float | None = None
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Piece:
-    """New output of one choice: text that is certain (may be empty), the tokens behind it, their logprobs if asked."""
+    """New output of one choice: text that is certain (may be empty), the tokens behind it, their logprobs if asked.
+
+    matched: the stop text or the id that ended it. With logprobs, raw: the bytes that each token adds to the text, and
+    spelled: the bytes of every id that is named, as they are written where nothing is hidden.
+    """
 
     text: str
     tokens: tuple[int, ...] = ()
     choice: int = 0
     logprobs: tuple[Drawn, ...] = ()
     finish: Reason | None = None  # set on a choice's last piece
+    matched: str | int | None = None
+    raw: tuple[bytes, ...] = ()
+    spelled: Mapping[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,6 +197,12 @@ class Stream:
         self._cancel = cancel
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._wake: Callable[[], object] | None = None
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called, from the engine's threads, whenever there is something to get; once at once."""
+        self._wake = wake
+        wake()
 
     def put(self, event: Event) -> None:
         """The engine's side; from any thread."""
@@ -196,6 +211,8 @@ class Stream:
         if isinstance(event, End):
             self._closed.set()
         self._events.put(event)
+        if self._wake is not None:
+            self._wake()
 
     def get(self, timeout: float | None = None) -> Event:
         """The next event, the End included; queue.Empty after `timeout` seconds."""

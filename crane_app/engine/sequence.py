@@ -102,6 +102,7 @@ class Sequence:
         if self.finish is not None:
             return
         token, resolved, text = drawn.token, self.resolved, ""
+        raw, spelled = self._spelled(drawn) if resolved.logprobs else ((), {})
         self.tokens[len(self.prompt) + self.made] = token
         self.made += 1
         stopped = token in resolved.stop_ids
@@ -112,7 +113,8 @@ class Sequence:
         if stopped or self.made >= self.limit:
             self.finish = "stop" if stopped else "length"
             text += self._rest()
-        self.emit(Piece(text, (token,), self.choice, (drawn,) if resolved.logprobs else (), self.finish))
+        logprobs, matched = (drawn,) if resolved.logprobs else (), self._matched(token)
+        self.emit(Piece(text, (token,), self.choice, logprobs, self.finish, matched, raw, spelled))
 
     def end(self, reason: Reason, error: BaseException | None = None) -> None:
         """End it from outside: cancelled, or an error. Text that was held back is shown."""
@@ -124,6 +126,20 @@ class Sequence:
         """End it with an error although its text cannot be finished."""
         self.words = self.finish = None
         self.end("error", error)
+
+    def _matched(self, token: int) -> str | int | None:
+        """What ended it, if a stop text or a token did."""
+        if self.finish != "stop":
+            return None
+        return self._stops.matched if self._stops is not None and self._stops.matched is not None else token
+
+    def _spelled(self, drawn: Drawn) -> tuple[tuple[bytes, ...], dict[int, bytes]]:
+        """The bytes that a token is about to add to the text, and those of all ids that are named with it."""
+        if self.words is None:
+            return (), {}
+        shown = b"" if drawn.token in self.resolved.stop_ids else self.words.raw(drawn.token)
+        ids = {drawn.token, *(id for id, _ in drawn.top)}
+        return (shown,), {id: self.words.raw(id, hidden=True) for id in ids}
 
     def _rest(self) -> str:
         """What the detokeniser and the stop strings still hold."""

@@ -33,6 +33,10 @@ class Detokenizer:
         self._first = False
         return self._utf8.decode(piece)
 
+    def raw(self, id: int, hidden: bool = False) -> bytes:
+        """The bytes that `id` would add here; with `hidden` also those of a special one that is not shown."""
+        return self._tokenizer.piece(id, self._first, self._special or hidden) or b""
+
     def flush(self) -> str:
         """The end: U+FFFD if a character is left unfinished."""
         return self._utf8.decode(b"", final=True)

@@ -71,7 +71,7 @@ def refused(made: Engine, *said: str, kind: str = "BadInput", **how) -> None:
 
 @pytest.mark.parametrize("length", [CONTEXT, CONTEXT + 1, 100_000])
 def test_a_prompt_beyond_the_context_says_both_counts(running, length):
-    refused(running, f"{length} tokens", str(CONTEXT), tokens=(1,) * length)
+    refused(running, f"{length} tokens", str(CONTEXT), kind="PromptTooLong", tokens=(1,) * length)
 
 
 def test_a_prompt_that_just_fits_gives_one_token(running):
@@ -147,7 +147,7 @@ def test_ten_megabytes_are_refused_and_hold_up_nobody(speaking, text):
     assert paste.id in speaking._tracked, "it is still being read"
     found, end = events(paste, 60.0)
     assert not found
-    assert end.kind == "BadInput"
+    assert end.kind == "PromptTooLong"
     assert str(CONTEXT) in end.error
 
 

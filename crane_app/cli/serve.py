@@ -1,0 +1,110 @@
+"""crane serve: this machine as a server that speaks the OpenAI and SGLang APIs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from crane_app import settings
+from crane_app.cli import engines
+from crane_app.engine.interface import EngineLike
+from crane_app.engine.request import ModelCard
+from crane_app.errors import BadInput, Unsupported
+
+SENTENCE = "Serve models over HTTP, to programs that speak the OpenAI or SGLang API"
+# What `--model-type` may say, and what config.json then says.
+TYPES = {
+    "auto": (),
+    "hunyuan": ("hunyuan_v1_dense", "hunyuan"),
+    "qwen25": ("qwen2", "qwen2_moe"),
+    "qwen3": ("qwen3", "qwen3_moe"),
+    "qwen3_tts": ("qwen3_tts",),
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    settings.add_flags(
+        parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
+        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "gpu-memory-limit",
+        "backend", "device", "dtype",
+    )  # fmt: skip
+    allowed = settings.YES_NO.get(os.environ.get("CRANE_INSECURE", "no").lower(), False)
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        default=allowed,
+        help="Let other machines in without a key (or CRANE_INSECURE)",
+    )
+    engines.add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.server is None:
+        raise Unsupported("This way of starting Crane serves nothing. Use: python -m crane_app serve")
+    _check(args)
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[tuple[EngineLike, dict[str, ModelCard]]]:
+        """The engine, and the models of the flags in it by the names that clients use."""
+        with engines.shared(args) as (engine, which):
+            print(which, flush=True)
+            yield engine, _loaded(engine, args)
+
+    return int(
+        args.server(
+            opened,
+            host=args.host,
+            port=args.port,
+            keys=_listed(args.api_key),
+            origins=_listed(args.allow_origin),
+            insecure=args.insecure,
+            max_concurrent=args.max_concurrent,
+            decode_tokens_per_seq=args.decode_tokens_per_seq,
+            max_length=args.max_seq_len or None,
+        )
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    """BadInput or Unsupported for what no server could do."""
+    if not args.model and not args.speech_model:
+        raise BadInput("Name a model: --model-path FOLDER, or the name of one that the running engine has.")
+    if args.gpu_memory_limit is not None:
+        raise Unsupported("--gpu-memory-limit is not there yet: the engine sets no bound. Use --max-seq-len.")
+    if args.format == "gguf":
+        raise Unsupported("--format gguf is not there yet. Give a folder with *.safetensors.")
+    if args.model_type != "auto" and args.model:
+        _check_type(Path(args.model).expanduser() / "config.json", args.model_type)
+
+
+def _check_type(config: Path, wanted: str) -> None:
+    try:
+        there = json.loads(config.read_text("utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise BadInput(f"--model-type {wanted} cannot be checked: {config} cannot be read. Leave it out.") from None
+    if there not in TYPES[wanted]:
+        raise BadInput(f"--model-type {wanted} is not what {config} says, which is {there}. Leave it out.")
+
+
+def _loaded(engine: EngineLike, args: argparse.Namespace) -> dict[str, ModelCard]:
+    own = {}
+    if args.model:
+        opened = engines.load(engine, args)
+        engines.notes(opened)
+        own[args.model_name or opened.card.name] = opened.card
+    if args.speech_model:
+        hearing = argparse.Namespace(**{**vars(args), "model": args.speech_model})
+        opened = engines.load(engine, hearing)
+        if not opened.card.hears:
+            raise BadInput(f"{args.speech_model} does not turn speech into text. Leave --speech-model out.")
+        own.setdefault(opened.card.name, opened.card)
+    return own
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """'a, b' -> ('a', 'b')."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

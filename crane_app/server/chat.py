@@ -1,0 +1,323 @@
+"""POST /v1/chat/completions: messages in, an answer out, whole or as it comes.
+
+The shapes are those of the OpenAI API reference (platform.openai.com/docs/api-reference/chat).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import Response
+
+from crane_app.engine.request import End, Piece, Request
+from crane_app.server import messages, sampling
+from crane_app.server.answers import summed
+from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, text, unmet, whole, yes_no
+from crane_app.server.problems import refused
+from crane_app.server.reasoning import Kind, Reasoning
+from crane_app.server.service import Call, Endpoint
+from crane_app.server.shelf import Offered
+from crane_app.server.spelling import Spelling, Spelt, chat_logprobs
+from crane_app.server.sse import DONE, Events, Frames, event, reply
+from crane_app.server.tools import ToolCall, ToolCalls, offered
+from crane_app.version import VERSION
+
+FIELDS: Table = (
+    honoured("model", text(1000), "a name of GET /v1/models; the first one if left out"),
+    honoured("messages", messages.taken, "text; pictures and sound are refused"),
+    *sampling.SAMPLING,
+    honoured("max_completion_tokens", sampling.ranged("max_tokens"), "wins over max_tokens"),
+    honoured("logprobs", yes_no, "exact bytes; the tokens joined are the text that the model wrote"),
+    honoured("top_logprobs", whole(0, 20), "with logprobs"),
+    honoured("tools", offered, "functions; the calls are parsed as Qwen and Hermes models write them"),
+    honoured("tool_choice", lambda value: value, "auto and none; required and a named tool are refused"),
+    honoured("parallel_tool_calls", yes_no),
+    honoured("chat_template_kwargs", mapping, "variables for the model's chat template"),
+    honoured("enable_thinking", yes_no, "as in chat_template_kwargs"),
+    honoured("reasoning_effort", one_of("none"), "none only: the model does not think; degrees are refused"),
+    honoured("separate_reasoning", yes_no, "false leaves the thought, with its tags, in the content"),
+    honoured("add_generation_prompt", yes_no),
+    honoured("continue_final_message", yes_no, "the answer goes on with the last message"),
+    *unmet(sampling.GRAMMAR, "response_format", neutral=({"type": "text"},)),
+    *unmet("functions are called tools now", "functions", neutral=([],)),
+    *unmet("functions are called tools now", "function_call", neutral=("none",)),
+    *unmet("only text is made", "modalities", neutral=(["text"],)),
+    *unmet("only text is made", "audio"),
+    *unmet("nothing is looked up", "web_search_options", "documents"),
+    *unmet("answers have no degrees of length", "verbosity", neutral=("medium",)),
+    *unmet("thoughts have no budget yet", "thinking_budget", "thinking", "reasoning", "max_thinking_tokens"),
+    *unmet("the model's own chat template is used", "chat_template"),
+    *unmet("the prompt is not repeated", "echo", neutral=(False,)),
+    *unmet("several answers are asked for with n", "best_of", neutral=(1,)),
+    *harmless("stream_reasoning", note="reasoning comes as it is made"),
+    *sampling.ELSEWHERE,
+    *sampling.ACCOUNTS,
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A chat request, understood. names: of the tools that may be called."""
+
+    model: Offered
+    request: Request
+    thinking: bool
+    splits: bool
+    names: tuple[str, ...]
+    parallel: bool
+    logprobs: bool
+    top: int
+    usage: bool
+    id: str
+
+    @property
+    def n(self) -> int:
+        return self.request.asked.n or 1
+
+
+async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
+    """What is wished for. Problem says which field stands against it."""
+    if "messages" not in given:
+        raise refused("messages", "messages is missing: give a list of messages with a role and a content each.")
+    model = await call.service.offer.find(given.get("model"))
+    top, logprobs = given.get("top_logprobs", 0), given.get("logprobs", False)
+    if top and not logprobs:
+        raise refused("top_logprobs", "top_logprobs needs logprobs: say logprobs true, or leave it out.")
+    sampling.check_ids(given, model.card.vocabulary)
+    variables = _variables(given)
+    tools = _tools(given)
+    if not model.card.chat:
+        raise refused("model", f"The model {model.name} has no chat template, so it cannot talk. Use /v1/completions.")
+    if tools and not await call.service.templates.knows_tools(model.card.name):
+        raise refused("tools", f"The chat template of {model.name} knows no tools. Leave tools out.")
+    splits = given.get("separate_reasoning", True)
+    thinking = splits and await call.service.templates.begins_thinking(model.card.name, variables)
+    more: dict[str, Any] = {"logprobs": max(top, 1)} if logprobs else {}
+    limit = sampling.endings(given)
+    asked = sampling.asked({**given, "max_tokens": limit} if limit is not None else given, **more)
+    template = {**variables, "tools": list(tools)} if tools else variables
+    request = call.request(model.card.name, messages=given["messages"], template=template, asked=asked, endpoint="chat")
+    return Wish(
+        model,
+        request,
+        thinking,
+        splits,
+        tuple(tool["function"]["name"] for tool in tools),
+        given.get("parallel_tool_calls", True),
+        logprobs,
+        top,
+        sampling.include_usage(given),
+        sampling.request_id(given),
+    )
+
+
+def _variables(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The template's variables."""
+    found = dict(given.get("chat_template_kwargs", {}))
+    if "enable_thinking" in given:
+        found["enable_thinking"] = given["enable_thinking"]
+    if given.get("reasoning_effort") == "none":
+        found["enable_thinking"] = False
+    if given.get("continue_final_message"):
+        if given.get("add_generation_prompt"):
+            raise refused("continue_final_message", "continue_final_message excludes add_generation_prompt.")
+        found["continue_final"] = True
+    elif "add_generation_prompt" in given:
+        found["add_generation_prompt"] = given["add_generation_prompt"]
+    return found
+
+
+def _tools(given: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The tools that may be called."""
+    choice, tools = given.get("tool_choice", "auto"), given.get("tools", ())
+    if choice == "none":
+        return ()
+    if choice != "auto":
+        raise refused(
+            "tool_choice",
+            "tool_choice may be auto or none: that a tool must be called cannot be enforced yet. Use auto.",
+        )
+    if "tool_choice" in given and not tools:
+        raise refused("tool_choice", "tool_choice is auto, but no tools are given. Give some, or leave it out.")
+    return tuple(tools)
+
+
+@dataclass
+class Delta:
+    """What is new in one choice."""
+
+    content: str = ""
+    reasoning: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+    tokens: list[Spelt] = field(default_factory=list)
+    finish: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.reasoning or self.calls or self.tokens)
+
+
+class Reply:
+    """One choice on its way from pieces to deltas; reasoning_tokens: how many of its tokens were thought."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._reasoning = Reasoning(wish.thinking) if wish.splits else None
+        self._tools = ToolCalls(wish.names, wish.parallel)
+        self._spelling = Spelling() if wish.logprobs else None
+        self.reasoning_tokens = self._uncounted = 0
+
+    def push(self, piece: Piece) -> Delta:
+        delta = Delta()
+        if self._reasoning is None:
+            self._answer(delta, piece.text)
+        else:
+            parts = self._thought(self._reasoning, piece)
+            if piece.finish is not None:
+                parts += self._reasoning.flush()
+            for kind, words in parts:
+                if kind == "reasoning":
+                    delta.reasoning += words
+                else:
+                    self._answer(delta, words)
+        if self._spelling is not None:
+            delta.tokens = self._spelling.push(piece)
+        if piece.finish is not None:
+            self._sort(delta, self._tools.flush())
+            delta.finish = "tool_calls" if self._tools.count and piece.finish == "stop" else piece.finish
+        return delta
+
+    def _thought(self, reasoning: Reasoning, piece: Piece) -> list[tuple[Kind, str]]:
+        """The piece told apart; its tokens are counted once it is clear what they are."""
+        before = reasoning.thinking
+        parts = reasoning.push(piece.text)
+        self._uncounted += len(piece.tokens)
+        if not reasoning.undecided:
+            self.reasoning_tokens += self._uncounted if before or reasoning.thinking else 0
+            self._uncounted = 0
+        return parts
+
+    def _answer(self, delta: Delta, words: str) -> None:
+        self._sort(delta, self._tools.push(words))
+
+    def _sort(self, delta: Delta, parts: list[str | ToolCall]) -> None:
+        for part in parts:
+            if isinstance(part, ToolCall):
+                delta.calls.append(part)
+            else:
+                delta.content += part
+
+
+async def run(call: Call) -> Response:
+    given = await call.fields()
+    wish = await call.wait(understood(call, given))
+    if given.get("stream"):
+        return Events(_frames(call, wish))
+    return reply(await call.wait(_whole(call, wish)))
+
+
+async def _whole(call: Call, wish: Wish) -> dict[str, Any]:
+    replies = [Reply(wish) for _ in range(wish.n)]
+    totals = [Delta() for _ in replies]
+    ended: list[End] = []
+    async with call.service.answers.known(wish.id, call.owner, "chatcmpl-") as live:
+        async for piece in call.service.answers.pieces(live, wish.request, ended):
+            total, new = totals[piece.choice], replies[piece.choice].push(piece)
+            total.content += new.content
+            total.reasoning += new.reasoning
+            total.calls += new.calls
+            total.tokens += new.tokens
+            total.finish = new.finish or total.finish
+    choices = [
+        {
+            "index": index,
+            "message": _message(total),
+            "logprobs": _logprobs(wish, total.tokens),
+            "finish_reason": total.finish,
+        }
+        for index, total in enumerate(totals)
+    ]
+    head = _head(live.id, wish, "chat.completion")
+    return {**head, "choices": choices, "usage": usage(ended, replies)}
+
+
+def _message(total: Delta) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": total.content, "refusal": None}
+    if total.reasoning:
+        message |= {"reasoning_content": total.reasoning, "reasoning": total.reasoning}
+    if total.calls:
+        message |= {"content": total.content or None, "tool_calls": [_called(one) for one in total.calls]}
+    return message
+
+
+def _called(one: ToolCall) -> dict[str, Any]:
+    return {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
+
+
+def _logprobs(wish: Wish, tokens: list[Spelt]) -> dict[str, Any] | None:
+    return {"content": chat_logprobs(tokens, wish.top), "refusal": None} if wish.logprobs else None
+
+
+async def _frames(call: Call, wish: Wish) -> Frames:
+    replies = [Reply(wish) for _ in range(wish.n)]
+    called = [0] * wish.n
+    ended: list[End] = []
+    async with call.service.answers.known(wish.id, call.owner, "chatcmpl-") as live:
+        head = _head(live.id, wish, "chat.completion.chunk")
+
+        def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> bytes:
+            choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+            return event({**head, "choices": [choice]} | ({"usage": None} if wish.usage else {}))
+
+        begun = False
+        async for piece in call.service.answers.pieces(live, wish.request, ended):
+            if not begun:
+                begun = True
+                for index in range(wish.n):
+                    yield chunk(index, {"role": "assistant", "content": ""})
+            new = replies[piece.choice].push(piece)
+            if new:
+                delta = _delta(new, called[piece.choice])
+                called[piece.choice] += len(new.calls)
+                yield chunk(piece.choice, delta, _logprobs(wish, new.tokens) if new.tokens else None)
+            if new.finish in ("stop", "length", "tool_calls"):
+                yield chunk(piece.choice, {}, None, new.finish)
+    if wish.usage:
+        yield event({**head, "choices": [], "usage": usage(ended, replies)})
+    yield DONE
+
+
+def _delta(new: Delta, called: int) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    if new.reasoning:
+        delta |= {"reasoning_content": new.reasoning, "reasoning": new.reasoning}
+    if new.content:
+        delta["content"] = new.content
+    if new.calls:
+        delta["tool_calls"] = [{"index": called + i, **_called(one)} for i, one in enumerate(new.calls)]
+    return delta
+
+
+def _head(id: str, wish: Wish, kind: str) -> dict[str, Any]:
+    return {
+        "id": id,
+        "object": kind,
+        "created": int(time.time()),
+        "model": wish.model.name,
+        "system_fingerprint": f"crane-{VERSION}",
+    }
+
+
+def usage(ended: list[End], replies: list[Reply]) -> dict[str, Any]:
+    total = summed(ended)
+    return {
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.output_tokens,
+        "total_tokens": total.prompt_tokens + total.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": total.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": sum(each.reasoning_tokens for each in replies)},
+    }
+
+
+ENDPOINTS = (Endpoint("POST", ("/v1/chat/completions",), "Answer a conversation", run, FIELDS),)

@@ -1,0 +1,64 @@
+"""GET /v1/models, /health, /ready: what there is, and how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.responses import Response
+
+from crane_app.errors import CraneError
+from crane_app.server.problems import Problem
+from crane_app.server.service import Call, Endpoint
+from crane_app.server.shelf import Offered
+from crane_app.server.sse import reply
+
+PATIENCE = 5.0  # seconds for the engine to say that it is well
+
+
+async def models(call: Call) -> Response:
+    there = await call.service.offer.all()
+    return reply({"object": "list", "data": [described(call, offered) for offered in there]})
+
+
+async def model(call: Call) -> Response:
+    return reply(described(call, await call.service.offer.find(call.http.path_params["id"])))
+
+
+def described(call: Call, offered: Offered) -> dict[str, Any]:
+    """A model as OpenAI and, in max_model_len, vLLM have it."""
+    limit = call.service.limits.max_length
+    return {
+        "id": offered.name,
+        "object": "model",
+        "created": offered.since,
+        "owned_by": "crane",
+        "max_model_len": offered.card.context if limit is None else min(limit, offered.card.context),
+    }
+
+
+async def health(call: Call) -> Response:
+    """Whether the engine answers; one that has died is started anew by being asked."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.to_thread(call.service.answers.engine.stats)
+    except (CraneError, TimeoutError):
+        raise Problem(503, "The engine does not answer. It may be loading a model, or starting anew.") from None
+    return reply({"status": "ok"})
+
+
+async def ready(call: Call) -> Response:
+    """Whether there is a model to answer with."""
+    await health(call)
+    there = await call.service.offer.all()
+    if not there:
+        raise Problem(503, "No model is loaded yet.")
+    return reply({"status": "ready", "models": [offered.name for offered in there]})
+
+
+ENDPOINTS = (
+    Endpoint("GET", ("/v1/models",), "The models that can be asked", models),
+    Endpoint("GET", ("/v1/models/{id:path}",), "One of them", model),
+    Endpoint("GET", ("/health",), "Whether the engine answers; needs no key", health),
+    Endpoint("GET", ("/ready",), "Whether there is a model to answer with", ready),
+)

@@ -1,0 +1,151 @@
+"""The server's process: a socket, a banner, requests until a signal; the first drains, the second ends at once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import uvicorn
+
+from crane_app.engine.interface import EngineLike
+from crane_app.engine.request import ModelCard
+from crane_app.errors import BadInput, CraneError
+from crane_app.server.app import build
+from crane_app.server.guard import LOOPBACK, Access, App
+from crane_app.server.service import Limits
+
+Opened = Callable[[], AbstractContextManager[tuple[EngineLike, dict[str, ModelCard]]]]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BACKLOG = 2048  # connections that wait to be accepted
+IDLE_S = 75  # seconds that a connection may rest between two requests
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our signals: it ends without raising them once more."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                lifespan="off",
+                ws="none",
+                timeout_keep_alive=IDLE_S,
+                backlog=BACKLOG,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            print("Ending after the requests under way. Once more to end now.", file=sys.stderr, flush=True)
+        self.should_exit = True
+
+    def stop(self) -> None:
+        """End now, from any thread."""
+        self.should_exit = self.force_exit = True
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at that address, which does not listen yet; CraneError if it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # there it would let another program take the same port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CraneError(f"The server cannot be at {host}, port {port}: {reason}. Choose another --port.") from error
+    made.set_inheritable(False)
+    return made
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def serve(
+    opened: Opened,
+    host: str,
+    port: int,
+    keys: tuple[str, ...],
+    origins: tuple[str, ...],
+    insecure: bool,
+    max_concurrent: int,
+    decode_tokens_per_seq: int,
+    max_length: int | None,
+) -> int:
+    """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had."""
+    loopback = is_loopback(host)
+    if not loopback and not keys and not insecure:
+        raise BadInput(
+            f"At {host} other machines could use this server: set a key (--api-key or CRANE_API_KEY), or --insecure."
+        )
+    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length)
+    access = Access(keys, origins, loopback)
+    _log()
+    with bound(host, port) as listener, opened() as (engine, own):
+        server = Server(build(engine, own, access, limits))
+        for line in banner(own, engine.stats().cache_nbytes, _url(listener), access, limits):
+            print(line, flush=True)
+        server.run([listener])
+    print("Ended.", flush=True)
+    return 0
+
+
+def banner(own: dict[str, ModelCard], cache_nbytes: int, url: str, access: Access, limits: Limits) -> Iterator[str]:
+    """What is served, how, where, and to whom."""
+    for name, card in own.items():
+        how = f"{card.architecture}, {card.backend} on {card.device} in {card.dtype}"
+        yield f"model    {name}: {how}, {_room(card, limits)}"
+    yield f"cache    kv_bytes {cache_nbytes}, kv_budget: what the device gives; {limits.max_concurrent} answers at once"
+    whom = "this machine only" if access.loopback else "all machines that reach it"
+    locked = f"{len(access.keys)} keys" if access.keys else "no key"
+    yield f"access   {whom}, {locked}; web pages of {', '.join(access.origins) or 'this address only'}"
+    if not access.loopback and not access.keys:
+        yield "warning  anybody who reaches this machine can use this server"
+    yield f"serving at {url} (OpenAI clients: {url}/v1). Ctrl-C ends it."
+
+
+def _room(card: ModelCard, limits: Limits) -> str:
+    if card.hears:
+        return "turns speech into text"
+    return f"{min(card.context, limits.max_length or card.context)} tokens of context"
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _log() -> None:
+    """What goes wrong here is said where the server was started."""
+    said = logging.StreamHandler()
+    said.setFormatter(logging.Formatter("crane: %(message)s"))
+    logging.getLogger("crane_app.server").addHandler(said)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -1,0 +1,81 @@
+"""What the endpoints share, what one call of them is, and how they are described."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from crane_app.engine.request import Request
+from crane_app.server import body
+from crane_app.server.answers import Answers
+from crane_app.server.fields import Table, take
+from crane_app.server.problems import Problem
+from crane_app.server.shelf import Offer
+from crane_app.server.sse import until_gone
+from crane_app.server.templates import Templates
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_length: tokens of prompt and answer together, None for the model's context; the rest as the flags say."""
+
+    max_concurrent: int = 16
+    decode_tokens_per_seq: int = 16
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    answers: Answers
+    offer: Offer
+    limits: Limits
+    templates: Templates
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. owner: the number of the key it came with."""
+
+    service: Service
+    http: HttpRequest
+    endpoint: Endpoint
+    owner: int = 0
+
+    async def given(self) -> dict[str, Any]:
+        """The body as it was sent."""
+        return body.parse(await self.raw())
+
+    async def raw(self) -> bytes:
+        return await body.read(self.http.receive, self.http.headers)
+
+    async def fields(self) -> dict[str, Any]:
+        """The body's honoured fields."""
+        return take(self.endpoint.fields, await self.given())
+
+    async def wait(self, work: Awaitable[Any]) -> Any:
+        """The result of `work`, which ends when the client hangs up."""
+
+        async def run() -> Any:
+            return await work
+
+        return await until_gone(self.http.receive, run())
+
+    def request(self, model: str, **more: Any) -> Request:
+        """A request to the engine within the server's limits."""
+        return Request(model, max_length=self.service.limits.max_length, **more)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """paths: the first is the documented one, the others do the same. shape: of the body of its errors."""
+
+    method: str
+    paths: tuple[str, ...]
+    sentence: str
+    run: Callable[[Call], Awaitable[Response]]
+    fields: Table = ()
+    shape: Callable[[Problem], Any] = lambda problem: problem.body

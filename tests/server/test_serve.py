@@ -1,0 +1,153 @@
+"""`crane serve` as a process: its banner, its refusals, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from crane_app.cli.main import main
+from crane_app.server.run import bound
+from tests.chat_checkpoint import write_chat
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    pytest.importorskip("torch")
+    return write_chat(tmp_path_factory.mktemp("serve") / "tiny", context=100_000)
+
+
+class Process:
+    """A running `crane serve`, once it has said where it is."""
+
+    def __init__(self, *flags: str) -> None:
+        command = [sys.executable, "-m", "crane_app", "serve", "--port", "0", "--new-engine", "--cpu", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.said = ""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if found := re.search(r"serving at (\S+)", line):
+                self.url = found[1]
+                return
+        raise AssertionError(f"it did not start: {self.process.communicate()}")
+
+    def end(self, times: int = 1) -> int:
+        for _ in range(times):
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def running(folder) -> Iterator[Process]:
+    process = Process("--model-path", str(folder), "--model-name", "mine", "--max-seq-len", "50000")
+    yield process
+    if process.process.poll() is None:
+        process.end(2)
+
+
+def test_the_banner_says_what_is_served(running):
+    assert re.search(r"mine: \w+, torch on cpu in \w+, 50000 tokens of context", running.said)
+    assert "kv_bytes 0, kv_budget" in running.said
+    assert "this machine only, no key" in running.said
+    assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["id"] == "mine"
+
+
+def test_the_first_signal_lets_answers_end_and_the_second_does_not(folder, running):
+    """New requests are refused; what is under way is finished, or cut off."""
+    body = {"messages": HELLO, "stream": True, "max_tokens": 300, "ignore_eos": True, "seed": 1}
+    with httpx.stream("POST", f"{running.url}/v1/chat/completions", json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        running.process.send_signal(signal.SIGTERM)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert running.process.wait(30) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{running.url}/health")
+    again = Process("--model-path", str(folder))
+    body = {**body, "max_tokens": 90_000}
+    with httpx.stream("POST", f"{again.url}/v1/chat/completions", json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        again.process.send_signal(signal.SIGTERM)
+        threading.Timer(0.3, again.process.send_signal, (signal.SIGTERM,)).start()
+        with pytest.raises(httpx.HTTPError):
+            for _ in lines:
+                pass
+    assert again.process.wait(30) == 0
+
+
+def refusal(capsys, *flags: str) -> str:
+    def never(*_: object, **__: object) -> int:
+        raise AssertionError("it would have served")
+
+    assert main(["serve", *flags], server=never) == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--gpu-memory-limit", "5G"], "--gpu-memory-limit"),
+        (["--format", "gguf"], "gguf"),
+        (["--model-type", "hunyuan"], "qwen3"),
+        (["--model-type", "qwen3_tts"], "qwen3"),
+    ],
+)
+def test_a_flag_without_an_effect_is_refused(capsys, folder, flags, word):
+    assert word in refusal(capsys, "--model-path", str(folder), *flags)
+
+
+def test_a_model_must_be_named(capsys, monkeypatch):
+    monkeypatch.delenv("CRANE_MODEL", raising=False)
+    assert "--model-path" in refusal(capsys)
+
+
+def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):
+    told: dict = {}
+
+    def server(opened: object, **options: object) -> int:
+        told.update(options)
+        return 0
+
+    assert main(["serve", "-m", str(folder), "--model-type", "qwen3"], server=server) == 0
+    assert (told["host"], told["port"], told["max_concurrent"]) == ("127.0.0.1", 8080, 16)
+    assert (told["decode_tokens_per_seq"], told["max_length"], told["keys"]) == (16, None, ())
+    monkeypatch.setenv("CRANE_API_KEY", "a, b")
+    monkeypatch.setenv("CRANE_PORT", "9000")
+    assert main(["serve", "-m", str(folder)], server=server) == 0
+    assert (told["port"], told["keys"]) == (9000, ("a", "b"))
+
+
+def test_beyond_this_machine_only_with_a_key(capsys, folder):
+    from crane_app.server.run import serve
+
+    flags = ["serve", "-m", str(folder), "--host", "0.0.0.0", "--port", "0"]
+    assert main(flags, server=serve) == 1
+    assert "--api-key" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(capsys, folder):
+    from crane_app.server.run import serve
+
+    with bound("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "-m", str(folder), "--port", str(port)], server=serve) == 1
+    assert f"port {port}" in capsys.readouterr().err
+
+
+def test_nothing_is_served_by_the_library_alone(capsys, folder):
+    assert main(["serve", "-m", str(folder)]) == 1
+    assert "python -m crane_app serve" in capsys.readouterr().err
+    assert os.environ.get("CRANE_INSECURE") is None

@@ -1,0 +1,58 @@
+"""Writes docs/compatibility.md from the tables that the server reads requests with: `python tools/compatibility.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from crane_app.server.app import ENDPOINTS
+from crane_app.server.service import Endpoint
+
+PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
+HEAD = """\
+# What the server speaks
+
+Written by `python tools/compatibility.py` from the tables that the server reads requests with. A field is
+
+- **honoured**: it does what its API says;
+- **refused**: it would change the output and cannot be done, so the answer is 400 and names it;
+- **harmless**: it changes nothing in what comes out, and is passed over.
+
+Fields that no API knows are passed over, unless the name is nearly that of one in the table: that is a slip, and 400.
+`null` counts as left out. Paths may end in a slash. Bodies are JSON of at most 32 MiB, without names that stand twice
+and without NaN. Errors are `{"error": {"message", "type", "param", "code"}}`: 400 for what is wrong with a request,
+401 for the key, 403 for the Host or the Origin, 404 for a model that is not here, 408 and 413 for the body, 409 for
+what was aborted, 429 when too many wait, 503 when the engine is starting anew. Once a stream has begun, an error is
+its last event.
+
+## Where it differs on purpose
+
+- The address is 127.0.0.1 unless `--host` says otherwise, and beyond this machine a key is needed.
+- Sampling fields that are left out come from the model's generation_config.json, then from the endpoint's own
+  defaults.
+- `stop` takes at most four texts on OpenAI's endpoints.
+- With logprobs, the tokens joined are the text that the model wrote, thoughts and calls included. A token that only
+  begins a character has an empty text and its bytes; a stop text cuts the token that it begins in.
+- A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
+- Pictures and sound in messages are refused until a model here reads them. Addresses are never fetched, paths never
+  opened.
+"""
+
+
+def page() -> str:
+    return HEAD + "".join(part for endpoint in ENDPOINTS for part in _section(endpoint))
+
+
+def _section(endpoint: Endpoint) -> Iterator[str]:
+    yield f"\n## {endpoint.method} {endpoint.paths[0]}\n\n{endpoint.sentence}."
+    if endpoint.paths[1:]:
+        yield f" Also at {', '.join(endpoint.paths[1:])}."
+    yield "\n"
+    if endpoint.fields:
+        yield "\n| field | | |\n|---|---|---|\n"
+        for field in endpoint.fields:
+            yield f"| `{field.name}` | {field.fate} | {field.note.replace('|', ' ')} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
