@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crane_app.server.app import ENDPOINTS
+from crane_app.server.fields import Table
 from crane_app.server.service import Endpoint
 
 PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
@@ -31,6 +32,7 @@ its last event.
 - Sampling fields that are left out come from the model's generation_config.json, then from the endpoint's own
   defaults.
 - `stop` takes at most four texts on OpenAI's endpoints.
+- A list of prompts gets an answer each; it is not joined to one text.
 - With logprobs, the tokens joined are the text that the model wrote, thoughts and calls included. A token that only
   begins a character has an empty text and its bytes; a stop text cuts the token that it begins in.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
@@ -50,8 +52,13 @@ def _section(endpoint: Endpoint) -> Iterator[str]:
     yield "\n"
     if endpoint.fields:
         yield "\n| field | | |\n|---|---|---|\n"
-        for field in endpoint.fields:
-            yield f"| `{field.name}` | {field.fate} | {field.note.replace('|', ' ')} |\n"
+        yield from _rows(endpoint.fields, "")
+
+
+def _rows(table: Table, inside: str) -> Iterator[str]:
+    for field in table:
+        yield f"| `{inside}{field.name}` | {field.fate} | {field.note.replace('|', ' ')} |\n"
+        yield from _rows(field.inside, f"{field.name}.")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import contextlib
 import queue
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,10 +28,13 @@ class Live:
     id: str
     owner: int
     streams: list[Stream] = field(default_factory=list)
+    turns: list[asyncio.Future[None]] = field(default_factory=list)  # at the gate
     aborted: bool = False
 
     def abort(self) -> None:
         self.aborted = True
+        for turn in self.turns:
+            turn.cancel()
         for stream in self.streams:
             stream.cancel()
 
@@ -92,12 +95,17 @@ class Answers:
             live.abort()
         return len(found)
 
-    async def pieces(self, live: Live, request: Request, ended: list[End] | None = None) -> AsyncIterator[Piece]:
+    async def pieces(self, live: Live, request: Request, ended: list[End] | None = None) -> AsyncGenerator[Piece, None]:
         """What a request gives, when its turn has come; the End goes to `ended`, its error is raised.
 
         Cancelled if it was aborted. Leaving the iteration cancels it.
         """
-        async with self.gate.enter(request.asked.n or 1):
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.gate.enter(request.asked.n or 1, live.turns))
+            except asyncio.CancelledError:
+                if not live.aborted:
+                    raise
             if live.aborted:
                 raise Cancelled(ABORTED)
             stream = self.engine.submit(replace(request, lane="server"))

@@ -12,27 +12,33 @@ from starlette.routing import Route
 
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard
-from crane_app.server import chat, looks
+from crane_app.server import chat, completions, insight, looks, sglang, words
 from crane_app.server.answers import Answers
 from crane_app.server.body import Gone
-from crane_app.server.guard import Access, App, Guard
+from crane_app.server.guard import Access, Guard
 from crane_app.server.problems import Problem, problem_of
 from crane_app.server.service import Call, Endpoint, Limits, Service
 from crane_app.server.shelf import Offer
 from crane_app.server.sse import reply
 from crane_app.server.templates import Templates
 
-ENDPOINTS: tuple[Endpoint, ...] = (*chat.ENDPOINTS, *looks.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *chat.ENDPOINTS,
+    *completions.ENDPOINTS,
+    *words.ENDPOINTS,
+    *sglang.ENDPOINTS,
+    *insight.ENDPOINTS,
+    *looks.ENDPOINTS,
+)
 
 
-def build(engine: EngineLike, own: dict[str, ModelCard], access: Access, limits: Limits) -> App:
+def build(engine: EngineLike, own: dict[str, ModelCard], access: Access, limits: Limits) -> Guard:
     """An application around an engine; own: the models it was started with, by the names that clients use."""
     answers = Answers(engine, limits.max_concurrent)
     service = Service(answers, Offer(engine, own), limits, Templates(answers))
     routes = [Route(path, _served(service, each), methods=[each.method]) for each in ENDPOINTS for path in each.paths]
     app = Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _wrong_method})
-    app.state.service = service
-    return Guard(app, access)
+    return Guard(app, access, service)
 
 
 def _served(service: Service, endpoint: Endpoint) -> Callable[[HttpRequest], Awaitable[Response]]:

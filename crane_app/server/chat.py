@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,18 +88,18 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     if top and not logprobs:
         raise refused("top_logprobs", "top_logprobs needs logprobs: say logprobs true, or leave it out.")
     sampling.check_ids(given, model.card.vocabulary)
-    variables = _variables(given)
+    told = variables(given)
     tools = _tools(given)
     if not model.card.chat:
         raise refused("model", f"The model {model.name} has no chat template, so it cannot talk. Use /v1/completions.")
     if tools and not await call.service.templates.knows_tools(model.card.name):
         raise refused("tools", f"The chat template of {model.name} knows no tools. Leave tools out.")
     splits = given.get("separate_reasoning", True)
-    thinking = splits and await call.service.templates.begins_thinking(model.card.name, variables)
+    thinking = splits and await call.service.templates.begins_thinking(model.card.name, told)
     more: dict[str, Any] = {"logprobs": max(top, 1)} if logprobs else {}
     limit = sampling.endings(given)
     asked = sampling.asked({**given, "max_tokens": limit} if limit is not None else given, **more)
-    template = {**variables, "tools": list(tools)} if tools else variables
+    template = {**told, "tools": list(tools)} if tools else told
     request = call.request(model.card.name, messages=given["messages"], template=template, asked=asked, endpoint="chat")
     return Wish(
         model,
@@ -114,7 +115,7 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     )
 
 
-def _variables(given: Mapping[str, Any]) -> dict[str, Any]:
+def variables(given: Mapping[str, Any]) -> dict[str, Any]:
     """The template's variables."""
     found = dict(given.get("chat_template_kwargs", {}))
     if "enable_thinking" in given:
@@ -154,6 +155,13 @@ class Delta:
     calls: list[ToolCall] = field(default_factory=list)
     tokens: list[Spelt] = field(default_factory=list)
     finish: str | None = None
+
+    def add(self, new: Delta) -> None:
+        self.content += new.content
+        self.reasoning += new.reasoning
+        self.calls += new.calls
+        self.tokens += new.tokens
+        self.finish = new.finish or self.finish
 
     def __bool__(self) -> bool:
         return bool(self.content or self.reasoning or self.calls or self.tokens)
@@ -221,14 +229,13 @@ async def _whole(call: Call, wish: Wish) -> dict[str, Any]:
     replies = [Reply(wish) for _ in range(wish.n)]
     totals = [Delta() for _ in replies]
     ended: list[End] = []
-    async with call.service.answers.known(wish.id, call.owner, "chatcmpl-") as live:
-        async for piece in call.service.answers.pieces(live, wish.request, ended):
-            total, new = totals[piece.choice], replies[piece.choice].push(piece)
-            total.content += new.content
-            total.reasoning += new.reasoning
-            total.calls += new.calls
-            total.tokens += new.tokens
-            total.finish = new.finish or total.finish
+    answers = call.service.answers
+    async with (
+        answers.known(wish.id, call.owner, "chatcmpl-") as live,
+        aclosing(answers.pieces(live, wish.request, ended)) as pieces,
+    ):
+        async for piece in pieces:
+            totals[piece.choice].add(replies[piece.choice].push(piece))
     choices = [
         {
             "index": index,
@@ -261,7 +268,6 @@ def _logprobs(wish: Wish, tokens: list[Spelt]) -> dict[str, Any] | None:
 
 async def _frames(call: Call, wish: Wish) -> Frames:
     replies = [Reply(wish) for _ in range(wish.n)]
-    called = [0] * wish.n
     ended: list[End] = []
     async with call.service.answers.known(wish.id, call.owner, "chatcmpl-") as live:
         head = _head(live.id, wish, "chat.completion.chunk")
@@ -270,19 +276,20 @@ async def _frames(call: Call, wish: Wish) -> Frames:
             choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
             return event({**head, "choices": [choice]} | ({"usage": None} if wish.usage else {}))
 
-        begun = False
-        async for piece in call.service.answers.pieces(live, wish.request, ended):
-            if not begun:
-                begun = True
-                for index in range(wish.n):
-                    yield chunk(index, {"role": "assistant", "content": ""})
-            new = replies[piece.choice].push(piece)
-            if new:
-                delta = _delta(new, called[piece.choice])
-                called[piece.choice] += len(new.calls)
-                yield chunk(piece.choice, delta, _logprobs(wish, new.tokens) if new.tokens else None)
-            if new.finish in ("stop", "length", "tool_calls"):
-                yield chunk(piece.choice, {}, None, new.finish)
+        begun, called = False, [0] * wish.n
+        async with aclosing(call.service.answers.pieces(live, wish.request, ended)) as pieces:
+            async for piece in pieces:
+                if not begun:
+                    begun = True
+                    for index in range(wish.n):
+                        yield chunk(index, {"role": "assistant", "content": ""})
+                new = replies[piece.choice].push(piece)
+                if new:
+                    delta = _delta(new, called[piece.choice])
+                    called[piece.choice] += len(new.calls)
+                    yield chunk(piece.choice, delta, _logprobs(wish, new.tokens) if new.tokens else None)
+                if new.finish in ("stop", "length", "tool_calls"):
+                    yield chunk(piece.choice, {}, None, new.finish)
     if wish.usage:
         yield event({**head, "choices": [], "usage": usage(ended, replies)})
     yield DONE

@@ -20,20 +20,24 @@ CLOSE = 0.86  # of difflib's ratio, from which on an unknown name is taken for a
 
 @dataclass(frozen=True)
 class Field:
-    """name: in the JSON; note: for the page. neutral: values with which a refused field asks for nothing."""
+    """name: in the JSON; note: for the page. neutral: values with which a refused field asks for nothing.
+
+    inside: the fields of an object, which `read` looks at.
+    """
 
     name: str
     fate: Fate
     note: str = ""
     read: Read = lambda value: value
     neutral: tuple[Any, ...] = ()
+    inside: tuple[Field, ...] = ()
 
 
 Table = tuple[Field, ...]
 
 
-def honoured(name: str, read: Read, note: str = "") -> Field:
-    return Field(name, "honoured", note, read)
+def honoured(name: str, read: Read, note: str = "", inside: Table = ()) -> Field:
+    return Field(name, "honoured", note, read, inside=inside)
 
 
 def harmless(*names: str, note: str = "") -> Table:

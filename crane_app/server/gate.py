@@ -28,18 +28,21 @@ class Gate:
         return self.seats - self.free
 
     @asynccontextmanager
-    async def enter(self, seats: int = 1) -> AsyncIterator[None]:
-        """So many seats for as long as the context lasts. Problem 400 for more than there are, 429 for a full queue."""
+    async def enter(self, seats: int, turns: list[asyncio.Future[None]]) -> AsyncIterator[None]:
+        """So many seats for as long as the context lasts. Problem 400 for more than there are, 429 for a full queue.
+
+        turns: holds what is waited for meanwhile; cancelling that gives the place up.
+        """
         if seats > self.seats:
             raise refused("n", f"n asks for {seats} answers; this server makes at most {self.seats} at once.")
-        await self._seated(seats)
+        await self._seated(seats, turns)
         try:
             yield
         finally:
             self.free += seats
             self._call()
 
-    async def _seated(self, seats: int) -> None:
+    async def _seated(self, seats: int, turns: list[asyncio.Future[None]]) -> None:
         if not self._waiting and seats <= self.free:
             self.free -= seats
             return
@@ -49,6 +52,7 @@ class Gate:
             )
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((seats, turn))
+        turns.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -58,6 +62,8 @@ class Gate:
                 self._waiting.remove((seats, turn))
             self._call()
             raise
+        finally:
+            turns.remove(turn)
 
     def _call(self) -> None:
         """Seat who is next, as long as there is room."""

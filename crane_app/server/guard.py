@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from crane_app.server.problems import Problem
+from crane_app.server.service import Service
 from crane_app.server.sse import Send, reply
 
 App = Callable[[MutableMapping[str, Any], Any, Send], Awaitable[None]]
@@ -37,8 +38,8 @@ class Access:
 class Guard:
     """Lets the application see only what may come in; the key's number goes with it as `crane_owner`."""
 
-    def __init__(self, app: App, access: Access) -> None:
-        self._app, self._access = app, access
+    def __init__(self, app: App, access: Access, service: Service) -> None:
+        self._app, self._access, self.service = app, access, service
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
         if scope["type"] != "http":

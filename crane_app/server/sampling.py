@@ -11,9 +11,11 @@ from crane_app.server.fields import (
     Table,
     harmless,
     honoured,
+    mapping,
     number,
     one_or_some,
     some,
+    take,
     text,
     unmet,
     whole,
@@ -67,6 +69,11 @@ def stops(longest: int) -> Any:
     return read
 
 
+STREAMING: Table = (
+    honoured("include_usage", yes_no),
+    *harmless("include_obfuscation"),
+    *unmet("usage is sent once, at the end", "continuous_usage_stats", neutral=(False,)),
+)
 SAMPLING: Table = (
     honoured("temperature", number(*RANGES["temperature"]), "0 takes the likeliest token"),
     honoured("top_p", ranged("top_p")),
@@ -85,14 +92,11 @@ SAMPLING: Table = (
     honoured("ignore_eos", yes_no),
     honoured("n", ranged("n"), "at most as many as the server makes at once"),
     honoured("stream", yes_no),
-    honoured("stream_options", lambda value: value, "include_usage; include_obfuscation is harmless"),
+    honoured(
+        "stream_options", lambda value: take(STREAMING, mapping(value), "stream_options"), "with stream", STREAMING
+    ),
     honoured("rid", text(200), "the id by which it can be aborted; one that is under way is refused"),
     honoured("request_id", text(200), "as rid"),
-)
-STREAMING: Table = (
-    honoured("include_usage", yes_no),
-    *harmless("include_obfuscation"),
-    *unmet("usage is sent once, at the end", "continuous_usage_stats", neutral=(False,)),
 )
 # What other servers know and this one does not do.
 ELSEWHERE: Table = (
@@ -141,18 +145,10 @@ def check_ids(given: Mapping[str, Any], vocabulary: int) -> None:
 
 def include_usage(given: Mapping[str, Any]) -> bool:
     """Whether a stream ends with the usage. Problem 400 for stream_options without stream."""
-    from crane_app.server.fields import mapping, take
-
     options = given.get("stream_options")
-    if options is None:
-        return False
-    if not given.get("stream"):
+    if options is not None and not given.get("stream"):
         raise refused("stream_options", "stream_options is for streams: say stream true, or leave it out.")
-    try:
-        found = take(STREAMING, mapping(options), "stream_options")
-    except ValueError as error:
-        raise refused("stream_options", f"stream_options {error}.") from None
-    return bool(found.get("include_usage"))
+    return bool((options or {}).get("include_usage"))
 
 
 def request_id(given: Mapping[str, Any]) -> str:

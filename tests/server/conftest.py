@@ -32,6 +32,7 @@ class Serving:
     engine: Any
     port: int
     card: ModelCard
+    app: Any = None
 
     @property
     def http(self) -> httpx.Client:
@@ -46,7 +47,8 @@ def serving(engine: Any, access: Access = OPEN, limits: Limits = LIMITS, name: s
     """Served on a port of its own until the end of the context."""
     card = next(card for card in engine.models() if not card.hears)
     listener = bound("127.0.0.1", 0)
-    server = Server(build(engine, {name: card}, access, limits))
+    app = build(engine, {name: card}, access, limits)
+    server = Server(app)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     until = time.monotonic() + 10
@@ -54,16 +56,16 @@ def serving(engine: Any, access: Access = OPEN, limits: Limits = LIMITS, name: s
         time.sleep(0.005)
     port = listener.getsockname()[1]
     try:
-        yield Serving(f"http://127.0.0.1:{port}", engine, port, card)
+        yield Serving(f"http://127.0.0.1:{port}", engine, port, card, app)
     finally:
         server.stop()
         thread.join(10)
         assert not thread.is_alive(), "the server does not end"
 
 
-def loaded(engine: Engine, folder: Any, name: str | None = None) -> ModelCard:
-    cards = [e.value for e in engine.load(str(folder), name, "torch", "cpu", "float32") if isinstance(e, Part)]
-    return cards[0]
+def loaded(engine: Engine, folder: Any, backend: str = "torch") -> ModelCard:
+    """A model in float32 on the processor."""
+    return next(e.value for e in engine.load(str(folder), None, backend, "cpu", "float32") if isinstance(e, Part))
 
 
 @pytest.fixture(scope="package")
