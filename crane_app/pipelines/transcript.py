@@ -132,6 +132,13 @@ def as_srt(segments: Iterable[Segment]) -> str:
     )
 
 
+def as_vtt(segments: Iterable[Segment]) -> str:
+    """Subtitles (WebVTT, w3.org/TR/webvtt1)."""
+    said = (segment for segment in segments if segment.text)
+    lines = (f"{_stamp(s.start, '.')} --> {_stamp(s.end, '.')}\n{_escaped(' '.join(s.text.split()))}\n\n" for s in said)
+    return "WEBVTT\n\n" + "".join(lines)
+
+
 def as_json(transcript: Transcript) -> str:
     """{"text", "tokens", "segments": [{"start", "end", "text"}], "model", "seconds"}, times in seconds."""
     tree = {
@@ -151,9 +158,14 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _stamp(seconds: float) -> str:
+def _escaped(text: str) -> str:
+    """What WebVTT would take for markup, spelt out."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _stamp(seconds: float, point: str = ",") -> str:
     """00:00:07,250"""
     thousandths = round(seconds * 1000)
     minutes, rest = divmod(thousandths, 60_000)
     hours, minute = divmod(minutes, 60)
-    return f"{hours:02}:{minute:02}:{rest // 1000:02},{rest % 1000:03}"
+    return f"{hours:02}:{minute:02}:{rest // 1000:02}{point}{rest % 1000:03}"

@@ -43,9 +43,11 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(engine: Any, access: Access = OPEN, limits: Limits = LIMITS, name: str = "tiny") -> Iterator[Serving]:
+def serving(
+    engine: Any, access: Access = OPEN, limits: Limits = LIMITS, name: str = "tiny", hears: bool = False
+) -> Iterator[Serving]:
     """Served on a port of its own until the end of the context."""
-    card = next(card for card in engine.models() if not card.hears)
+    card = next(card for card in engine.models() if card.hears == hears)
     listener = bound("127.0.0.1", 0)
     app = build(engine, {name: card}, access, limits)
     server = Server(app)
