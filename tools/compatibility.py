@@ -24,7 +24,8 @@ Fields that no API knows are passed over, unless the name is nearly that of one 
 and without NaN. Errors are `{"error": {"message", "type", "param", "code"}}`: 400 for what is wrong with a request,
 401 for the key, 403 for the Host or the Origin, 404 for a model that is not here, 408 and 413 for the body, 409 for
 what was aborted, 429 when too many wait, 503 when the engine is starting anew. Once a stream has begun, an error is
-its last event.
+its last event. Anthropic's and Ollama's endpoints tell errors in their own form, but for those of the key, the Host and
+the Origin.
 
 ## Where it differs on purpose
 

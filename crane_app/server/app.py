@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard
-from crane_app.server import chat, completions, hearing, insight, looks, sglang, speaking, words
+from crane_app.server import anthropic, chat, completions, hearing, insight, looks, ollama, sglang, speaking, words
 from crane_app.server.answers import Answers
 from crane_app.server.body import Gone
 from crane_app.server.guard import Access, Guard
@@ -27,6 +27,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *completions.ENDPOINTS,
     *words.ENDPOINTS,
     *sglang.ENDPOINTS,
+    *anthropic.ENDPOINTS,
+    *ollama.ENDPOINTS,
     *hearing.ENDPOINTS,
     *speaking.ENDPOINTS,
     *insight.ENDPOINTS,

@@ -155,13 +155,14 @@ class Delta:
     calls: list[ToolCall] = field(default_factory=list)
     tokens: list[Spelt] = field(default_factory=list)
     finish: str | None = None
+    matched: str | int | None = None
 
     def add(self, new: Delta) -> None:
         self.content += new.content
         self.reasoning += new.reasoning
         self.calls += new.calls
         self.tokens += new.tokens
-        self.finish = new.finish or self.finish
+        self.finish, self.matched = new.finish or self.finish, new.matched
 
     def __bool__(self) -> bool:
         return bool(self.content or self.reasoning or self.calls or self.tokens)
@@ -194,6 +195,7 @@ class Reply:
         if piece.finish is not None:
             self._sort(delta, self._tools.flush())
             delta.finish = "tool_calls" if self._tools.count and piece.finish == "stop" else piece.finish
+            delta.matched = piece.matched
         return delta
 
     def _thought(self, reasoning: Reasoning, piece: Piece) -> list[tuple[Kind, str]]:
