@@ -84,6 +84,7 @@ async def figures(call: Call) -> dict[str, Any]:
         "waiting_sequences": answers.gate.waiting,
         "uptime_s": round(time.time() - totals.started, 3),
         "engine": {
+            "pid": engine.pid,
             "phase": engine.phase,
             "running": engine.running,
             "waiting": engine.waiting,

@@ -13,7 +13,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 class Reasoning:
-    """Splits a text that comes in pieces of any size; the empty lines between thought and answer are dropped.
+    """Splits a text that comes in pieces of any size; the empty lines before a thought and after it are dropped.
 
     thinking: the prompt has opened the thought, which a model may do once more.
     """
@@ -22,6 +22,7 @@ class Reasoning:
         self._opened = thinking
         self._state: Literal["start", "thought", "gap", "answer"] = "start"
         self._held = ""
+        self._fresh = True  # nothing of the thought has come yet
 
     @property
     def thinking(self) -> bool:
@@ -58,11 +59,14 @@ class Reasoning:
         """Wait until it is clear whether a thought is opened."""
         bare = self._held.lstrip()
         if bare.startswith(OPEN):
-            self._held, self._state = bare[len(OPEN) :].removeprefix("\n"), "thought"
+            self._held, self._state = bare[len(OPEN) :], "thought"
         elif not OPEN.startswith(bare):
             self._state = "thought" if self._opened else "answer"
 
     def _think(self, shown: list[tuple[Kind, str]]) -> None:
+        if self._fresh:
+            self._held = self._held.lstrip("\n")
+            self._fresh = not self._held
         place = self._held.find(CLOSE)
         if place < 0:
             kept = next((n for n in range(len(CLOSE) - 1, 0, -1) if self._held.endswith(CLOSE[:n])), 0)

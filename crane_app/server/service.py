@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from crane_app.server.problems import Problem
 from crane_app.server.shelf import Offer
 from crane_app.server.sse import until_gone
 from crane_app.server.templates import Templates
+
+LARGE = 1 << 20  # bytes of a body that would hold everybody up while it is parsed
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Call:
 
     async def given(self) -> dict[str, Any]:
         """The body as it was sent."""
-        return body.parse(await self.raw())
+        raw = await self.raw()
+        return body.parse(raw) if len(raw) < LARGE else await asyncio.to_thread(body.parse, raw)
 
     async def raw(self) -> bytes:
         return await body.read(self.http.receive, self.http.headers)

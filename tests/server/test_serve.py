@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -85,6 +86,28 @@ def test_the_first_signal_lets_answers_end_and_the_second_does_not(folder, runni
             for _ in lines:
                 pass
     assert again.process.wait(30) == 0
+
+
+def test_the_engines_death_is_told_and_the_next_request_finds_another(folder):
+    """SIGKILL under way: an error event, then the same answer as before from a new engine."""
+    serving = Process("--model-path", str(folder))
+    try:
+        short = {"messages": HELLO, "max_tokens": 8, "seed": 1}
+        before = httpx.post(f"{serving.url}/v1/chat/completions", json=short, timeout=60).json()
+        pid = httpx.get(f"{serving.url}/v1/stats").json()["engine"]["pid"]
+        body = {**short, "stream": True, "max_tokens": 90_000, "ignore_eos": True}
+        with httpx.stream("POST", f"{serving.url}/v1/chat/completions", json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            os.kill(pid, signal.SIGKILL)
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "engine_lost"
+        after = httpx.post(f"{serving.url}/v1/chat/completions", json=short, timeout=60).json()
+        assert after["choices"] == before["choices"]
+        assert httpx.get(f"{serving.url}/health", timeout=60).status_code == 200
+        assert httpx.get(f"{serving.url}/v1/stats").json()["engine"]["pid"] != pid
+    finally:
+        serving.end(2)
 
 
 def refusal(capsys, *flags: str) -> str:

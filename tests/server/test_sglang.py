@@ -12,8 +12,9 @@ import pytest
 
 from crane_app.engine.request import Asked, End, Piece, Request
 from crane_app.server.guard import Access
+from crane_app.server.service import Limits
 from tests.server.conftest import serving
-from tests.server.scripted import Scripted, said
+from tests.server.scripted import Scripted
 
 SAMPLING: dict[str, Any] = {"temperature": 1.0, "seed": 4, "max_new_tokens": 12}
 
@@ -198,6 +199,19 @@ def test_an_id_that_is_under_way_is_refused(waiting):
     thread.join(10)
 
 
-def test_a_picture_of_a_request_that_ends_well():
-    with serving(Scripted(*said("a", "b"))) as server:
-        assert server.http.post("/generate", json={"text": "x"}).json()["text"] == "ab"
+def test_one_that_waits_for_its_turn_is_aborted_at_once():
+    with serving(Scripted(Piece("So", (1,)), None, End("stop")), limits=Limits(1)) as server:
+        first, found = start(server, "first")
+        second = threading.Thread(
+            target=lambda: found.append(server.http.post("/generate", json={"text": "b", "rid": "b"}))
+        )
+        second.start()
+        until = time.monotonic() + 5
+        while not server.http.get("/v1/stats").json()["waiting_sequences"] and time.monotonic() < until:
+            time.sleep(0.002)
+        assert abort(server, rid="b").json()["aborted"] == 1
+        second.join(10)
+        assert found[0].json()["meta_info"]["finish_reason"]["type"] == "abort"
+        assert len(server.engine.requests) == 1
+        server.engine.go.set()
+        first.join(10)
