@@ -75,10 +75,18 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput("Name a model: --model-path FOLDER, or the name of one that the running engine has.")
     if args.gpu_memory_limit is not None:
         raise Unsupported("--gpu-memory-limit is not there yet: the engine sets no bound. Use --max-seq-len.")
-    if args.format == "gguf":
-        raise Unsupported("--format gguf is not there yet. Give a folder with *.safetensors.")
+    if args.model and Path(args.model).expanduser().exists():
+        _check_format(Path(args.model).expanduser(), args.format)
     if args.model_type != "auto" and args.model:
         _check_type(Path(args.model).expanduser() / "config.json", args.model_type)
+
+
+def _check_format(model: Path, wanted: str) -> None:
+    from crane_app.media.files.gguf import holds_gguf
+
+    there = "gguf" if holds_gguf(model) else "safetensors"
+    if wanted not in ("auto", there):
+        raise BadInput(f"--format {wanted} is not what {model} is, which is {there}. Leave it out.")
 
 
 def _check_type(config: Path, wanted: str) -> None:
@@ -95,6 +103,7 @@ def _loaded(engine: EngineLike, args: argparse.Namespace) -> dict[str, ModelCard
     if args.model:
         opened = engines.load(engine, args)
         engines.notes(opened)
+        _check_format(Path(opened.card.folder), args.format)
         own[args.model_name or opened.card.name] = opened.card
     if args.speech_model:
         hearing = argparse.Namespace(**{**vars(args), "model": args.speech_model})

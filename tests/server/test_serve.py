@@ -131,6 +131,13 @@ def test_a_flag_without_an_effect_is_refused(capsys, folder, flags, word):
     assert word in refusal(capsys, "--model-path", str(folder), *flags)
 
 
+def test_the_format_is_held_against_the_file(capsys, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(60))
+    assert "which is gguf" in refusal(capsys, "--model-path", str(path), "--format", "safetensors")
+    assert main(["serve", "--model-path", str(path), "--format", "gguf"], server=lambda *_, **__: 0) == 0
+
+
 def test_a_model_must_be_named(capsys, monkeypatch):
     monkeypatch.delenv("CRANE_MODEL", raising=False)
     assert "--model-path" in refusal(capsys)
