@@ -126,7 +126,8 @@ SETTINGS = (
             "Most tokens of each answer between two pieces of waiting prompts; the engine never makes more than one.",
             low=1, high=1024),
     Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
-    Setting("gpu-memory-limit", "text", None, "Refused: the engine sets no such bound yet."),
+    Setting("gpu-memory-limit", "text", None, "What models and conversations may take of the device's memory together: "
+            "an amount like 5G or 5120M, or a share of what it has like 0.7."),
 )
 # fmt: on
 TABLE = {setting.name: setting for setting in SETTINGS}
@@ -157,6 +158,15 @@ def value(setting: Setting) -> Any:
         return kept(setting, load(path))
     except CraneError as error:
         return Unusable(str(error) if str(path) in str(error) else f"{error} That is in {path}; the default holds.")
+
+
+def now(name: str) -> Any:
+    """The value without a flag: CRANE_<NAME>, else the file's, else the default. BadInput if it is none."""
+    setting, found = TABLE[name], value(TABLE[name])
+    if isinstance(found, Unusable):
+        _warn(found.problem)
+        return setting.default
+    return parsed(setting, found) if isinstance(found, str) else found
 
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -97,12 +97,19 @@ class Cache(Rows):
 
     def __init__(self, foreign: Foreign, context: int):
         super().__init__((), 0, 0)
+        self.shares = False
         self.foreign, self.context = foreign, context
         self.rows: dict[int, Row] = {}
 
     def room(self, row: int) -> int:
         self.length(row)
         return self.context
+
+    def most(self) -> int:
+        return self.context
+
+    def affords(self, length: int) -> bool:
+        return length <= self.context
 
     def nbytes(self) -> int:
         return sum(self.foreign.nbytes(row.cache) for row in self.rows.values())
@@ -160,7 +167,7 @@ class AdapterRunner:
         (item,), (span,) = work, host.spans
         row = self.cache.rows[item.row]
         sources = [] if item.tokens is not None else [previous.place(item.row)]
-        draw = plan_draw(work, [span.start])
+        draw = plan_draw(work, [span.start for span in host.whole])
         row.settle()
         try:
             with self.backend.running():

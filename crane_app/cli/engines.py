@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crane_app import settings
+from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard, Part, Progress
 from crane_app.errors import BadCheckpoint, BadInput, CraneError
@@ -41,6 +43,7 @@ class Opened:
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
+    settings.add_flags(parser, "gpu-memory-limit")
     parser.add_argument("--new-engine", action="store_true", help="Start an engine of its own for this command")
 
 
@@ -54,7 +57,7 @@ def one_off(args: argparse.Namespace) -> Iterator[Opened]:
     if engine is None:
         from crane_app.engine.engine import Engine
 
-        engine = Engine()
+        engine = Engine(memory_limit=args.gpu_memory_limit or "")
     else:
         note(f"using the running engine (pid {engine.stats().pid}).")
     try:
@@ -71,7 +74,13 @@ def shared(args: argparse.Namespace) -> Iterator[tuple[EngineLike, str]]:
     from crane_app.engine.process.client import connect
 
     _hush()
+    if limit := args.gpu_memory_limit:
+        memory.parse(limit)
+        os.environ[settings.variable(settings.TABLE["gpu-memory-limit"])] = limit  # for the engine that we may start
     client = connect(new_engine=args.new_engine)
+    if limit and client.stats().memory_limit != limit:
+        client.close(drain=False)
+        raise BadInput("The running engine has another --gpu-memory-limit. Leave it out, or use --new-engine.")
     which = f"Using the running engine (pid {client.peer.pid})." if client.attached else "Started an engine."
     try:
         yield client, which
@@ -154,7 +163,8 @@ def _running(args: argparse.Namespace) -> EngineLike | None:
         if client is not None:
             client.close(drain=False)
         return None
-    if there is None or _fits(there, args):
+    limited = args.gpu_memory_limit and client.stats().memory_limit != args.gpu_memory_limit
+    if not limited and (there is None or _fits(there, args)):
         return client
     client.close(drain=False)
     return None

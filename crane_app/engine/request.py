@@ -171,7 +171,10 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Stats:
-    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows."""
+    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
+
+    memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
+    """
 
     phase: str
     running: int
@@ -183,6 +186,8 @@ class Stats:
     tokens: int
     uptime_s: float
     pid: int
+    memory_limit: str = ""
+    limit_nbytes: int = 0
 
 
 class Stream:
