@@ -1,6 +1,5 @@
 """The Help menu: keyboard shortcuts, diagnostics, licences, and what this is."""
 
-import importlib.metadata
 import re
 import subprocess
 import sys
@@ -170,6 +169,8 @@ def _licences() -> Iterator[str]:
 
 def _packages() -> list[tuple[str, str, str]]:
     """Name, version and licence of every installed package that Crane needs, or that these need in turn."""
+    import importlib.metadata
+
     found: dict[str, tuple[str, str, str]] = {}
     wanted = [OWN]
     while wanted:
