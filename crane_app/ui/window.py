@@ -264,6 +264,21 @@ class Window(QMainWindow):
                 keep(f"{name}/panes{number}", splitter.saveState())
         self._settings.sync()
 
+    # Whether it is in sight
+
+    def showEvent(self, event: QEvent) -> None:
+        super().showEvent(event)
+        self.connection.attend(not self.isMinimized())
+
+    def hideEvent(self, event: QEvent) -> None:
+        super().hideEvent(event)
+        self.connection.attend(False)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.WindowStateChange:
+            self.connection.attend(self.isVisible() and not self.isMinimized())
+
     def closeEvent(self, event: QEvent) -> None:
         self.closing.emit()
         self._keep()
