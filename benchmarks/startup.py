@@ -31,7 +31,7 @@ IDLE_S = 10
 BEGIN = """
 import json, os, sys, time
 from PySide6.QtCore import QTimer
-from crane_app.ui import app
+from crane_app.ui import app, views
 
 def memory():
     try:
@@ -50,7 +50,7 @@ def measured(window, shared, files):
         os._exit(0)
     usable(window, shared, files)
     def resting():
-        if len(window.made()) < len(window._makers) or shared.connection.state == "starting":
+        if len(window.made()) < len(views.NAMES) or shared.connection.state == "starting":
             return QTimer.singleShot(100, resting)
         told["memory"]["all views"] = memory()
         QTimer.singleShot(2000, settled)
@@ -87,6 +87,7 @@ def main() -> int:
 def _start(home: str, compiled: str, cold: bool = False, idle: int = 0) -> dict[str, Any]:
     """One start up to the mark "usable", or with `idle` up to so many seconds of rest after it."""
     env = {**os.environ, **dict.fromkeys(HOMES, home), "PYTHONPYCACHEPREFIX": compiled, "QT_QPA_PLATFORM": "offscreen"}
+    env["CRANE_WELCOMED"] = "yes"  # the introduction is shown once only
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
     if cold:

@@ -113,6 +113,7 @@ SETTINGS = (
             ("auto", "cpu", "cuda", "metal"), ("The best there is", "CPU", "NVIDIA GPU", "Apple GPU")),
     Setting("dtype", "choice", None, "How numbers are kept; what suits the device if not given.", COMPUTING,
             "Number type", DTYPES, DTYPES, unset="The device's best"),
+    Setting("welcomed", "yes-no", False, "Whether the introduction of the first start was shown."),
 )
 # fmt: on
 TABLE = {setting.name: setting for setting in SETTINGS}
