@@ -15,7 +15,9 @@ import pytest
 from hypothesis import settings
 
 from crane_app.contract import Backend
+from tests.skips import Skips
 
+pytest_plugins = ["pytester"]
 settings.register_profile("crane", deadline=None, derandomize=True, database=None, print_blob=False)
 settings.load_profile("crane")
 
@@ -38,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         path = Path(folder.name, name.lower())
         path.mkdir(mode=0o700)
         os.environ[name] = str(path)
+    config.pluginmanager.register(Skips(config))
 
 
 def _restore(kept: dict[str, str | None]) -> None:
