@@ -127,6 +127,7 @@ SETTINGS = (
             low=1, high=1024),
     Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
     Setting("gpu-memory-limit", "text", None, "Refused: the engine sets no such bound yet."),
+    Setting("welcomed", "yes-no", False, "Whether the introduction of the first start was shown."),
 )
 # fmt: on
 TABLE = {setting.name: setting for setting in SETTINGS}

@@ -180,6 +180,7 @@ class FakeConnection(QObject):
         self.cards: tuple[ModelCard, ...] = ()
         self.stats: Stats | None = stats()
         self.started = self.restarts = 0
+        self.attended: bool | None = None
         self.closed = False
         self._up = threading.Event()
         self._up.set()
@@ -190,6 +191,9 @@ class FakeConnection(QObject):
     def restart(self) -> None:
         self.restarts += 1
         self.become("starting", "Starting the engine…")
+
+    def attend(self, seen: bool) -> None:
+        self.attended = seen
 
     def look(self) -> None:
         self.cards, self.stats = tuple(self.engine.models()), self.engine.stats()
