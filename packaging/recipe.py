@@ -268,12 +268,10 @@ def _metadata(system: str, other: str) -> Iterator[tuple[str, str]]:
 
 def _dist_info(name: str) -> Path | None:
     """A package's folder of metadata; None for one that is not installed."""
-    try:
-        package = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    begin = re.sub(r"[-_.]+", "_", package.metadata["Name"]).lower()
-    folders = Path(str(package.locate_file(""))).glob("*.dist-info")
+    begin = re.sub(r"[-_.]+", "_", name).lower()
+    # Each place that knows the package: a source tree has an .egg-info, which says less.
+    places = (Path(str(each.locate_file(""))) for each in importlib.metadata.distributions(name=name))
+    folders = (folder for place in places for folder in place.glob("*.dist-info"))
     return next((path for path in folders if re.sub(r"[-.]+", "_", path.name.split("-")[0]).lower() == begin), None)
 
 
