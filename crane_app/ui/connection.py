@@ -71,9 +71,9 @@ class Connection(QObject):
             self._starting.failed.connect(self._failed)
             self._starting.start()
 
-    def run(self, steps: Steps) -> Worker:
-        """`steps(engine)` on a thread of its own, as soon as there is an engine; already started."""
-        worker = Worker(self._with_engine(steps))
+    def run(self, steps: Steps, after: Worker | None = None) -> Worker:
+        """`steps(engine)` on a thread of its own, once there is an engine and `after` is over; already started."""
+        worker = Worker(self._with_engine(steps), after)
         self._running += 1
         worker.ended.connect(self._one_less)
         worker.start()

@@ -204,8 +204,8 @@ class FakeConnection(QObject):
         self.engine.close()
         self._up.set()
 
-    def run(self, make) -> Worker:
-        """A started worker over `make(engine)`; it waits while the engine is starting."""
+    def run(self, make, after=None) -> Worker:
+        """A started worker over `make(engine)`; it waits while the engine is starting, and for the worker `after`."""
 
         def steps():
             assert self._up.wait(PATIENCE_S)
@@ -213,7 +213,7 @@ class FakeConnection(QObject):
                 raise Cancelled("The window was closed.")
             return (yield from make(self.engine))
 
-        worker = Worker(steps())
+        worker = Worker(steps(), after)
         worker.start()
         return worker
 

@@ -59,6 +59,28 @@ def test_the_window_need_not_wait_for_the_engine(qtbot, join):
     qtbot.waitUntil(lambda: came == [engine] and connection.state == "ready")
 
 
+def test_what_is_to_come_after_a_worker_waits_for_it(qtbot, join):
+    # GIVEN something under way
+    gate, came = threading.Event(), []
+    connection = join(Peerless)
+    connection.start()
+
+    def steps(name, until=None):
+        if until is not None:
+            assert until.wait(20)
+        yield name
+
+    first = connection.run(lambda _engine: steps("first", gate))
+    second = connection.run(lambda _engine: steps("second"), after=first)
+    for worker in (first, second):
+        worker.yielded.connect(came.append)
+    qtbot.waitUntil(lambda: connection.state == "ready")
+    # WHEN it goes on THEN the other follows
+    gate.set()
+    qtbot.waitUntil(lambda: len(came) == 2)
+    assert came == ["first", "second"]
+
+
 def test_an_engine_that_cannot_start_is_told_and_can_be_tried_again(qtbot, join):
     # GIVEN an engine that fails the first time
     answers = iter([CraneError("The engine could not be started: no room."), Peerless()])
