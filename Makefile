@@ -5,7 +5,7 @@
 PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python,.venv/bin/python)
 READY := sh tools/setup.sh
 
-.PHONY: help install run test lint fix demo bench bundle
+.PHONY: help install run test lint fix demo bench wheel bundle smoke
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,9 @@ help:
 	@echo "make fix       format, and fix what ruff can"
 	@echo "make demo      read, generate and measure once, without a window"
 	@echo "make bench     list the benchmarks; ARGS=NAME or ARGS=all runs them"
-	@echo "make bundle    a wheel and an sdist in dist/"
+	@echo "make wheel     a wheel and an sdist in dist/"
+	@echo "make bundle    the program for this system, packed, in dist/; ARGS=--without-torch: with MLX instead"
+	@echo "make smoke     try the bundles in dist/ in an empty folder, home and environment"
 
 install:
 	@$(READY)
@@ -49,8 +51,18 @@ bench:
 	@$(READY)
 	@$(PY) -m benchmarks $(ARGS)
 
-bundle:
+wheel:
 	@$(READY)
 	@rm -rf build/lib
 	@$(PY) -m build --no-isolation --outdir dist .
-	@echo "A wheel and an sdist are in dist/; app bundles for each system come later."
+
+bundle:
+	@$(READY) bundle
+	@$(PY) packaging/bundle.py $(ARGS)
+
+smoke:
+	@$(READY) qt
+	@for made in dist/crane-*-*.tar.* dist/crane-*-*.zip; do \
+	    case "$$made" in *'*'* | *.sha256) continue ;; esac; \
+	    echo "$$made"; $(PY) packaging/smoke.py "$$made" $(ARGS) || exit 1; \
+	done

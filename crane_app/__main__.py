@@ -1,10 +1,13 @@
-"""`crane`, `crane-app` and `python -m crane_app`: the window, or a command."""
+"""`crane`, `crane-app` and `python -m crane_app`: the window, or a command. Also where the packed program begins."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+ENGINE = "--engine"  # the first word by which the packed program is asked to be an engine's process
 
 
 def main() -> None:
@@ -19,6 +22,24 @@ def app() -> None:
     from crane_app.cli.main import main as run
 
     sys.exit(run(["app", *sys.argv[1:]], opener=open_window))
+
+
+def packed() -> None:
+    """The packed program, whose one executable is everything: an engine's process, a command, or the window on files.
+
+    The system opens a file with the program by naming it alone; so a first word that is a file is no command.
+    """
+    import multiprocessing
+
+    multiprocessing.freeze_support()
+    _own_environment()
+    _open_streams()
+    if sys.argv[1:2] == [ENGINE]:
+        from crane_app.engine.process import child
+
+        child.leave(child.main(sys.argv[2:]))
+    else:
+        app() if _names_a_file(sys.argv[1:]) else main()
 
 
 def open_window(files: Sequence[str]) -> int:
@@ -41,5 +62,34 @@ def serve(*args: Any, **options: Any) -> int:
     return run.serve(*args, **options)
 
 
+def _names_a_file(words: Sequence[str]) -> bool:
+    from pathlib import Path
+
+    from crane_app.cli.main import VERBS
+
+    return bool(words) and words[0] not in VERBS and Path(words[0]).is_file()
+
+
+def _own_environment() -> None:
+    """What we start gets the environment that we were started with, without the search path of our own libraries.
+
+    PyInstaller's loader sets that path for us and keeps the former one beside it; another Crane must set its own anew.
+    """
+    for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH"):
+        before = os.environ.pop(f"{name}_ORIG", None)
+        if before is not None:
+            os.environ[name] = before
+        elif os.environ.get(name) == getattr(sys, "_MEIPASS", None):
+            os.environ.pop(name, None)
+    os.environ["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+
+
+def _open_streams() -> None:
+    """A windowed program has no standard streams, and libraries that print would fail."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 if __name__ == "__main__":
-    main()
+    packed() if getattr(sys, "frozen", False) else main()

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import settings
 
 from crane_app.contract import Backend
+from tests.skips import Skips
 
+pytest_plugins = ["pytester"]
 settings.register_profile("crane", deadline=None, derandomize=True, database=None, print_blob=False)
 settings.load_profile("crane")
 
@@ -28,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set before any test module is imported, since paths may be read at import."""
     # A job started in the background ignores Ctrl-C, and so would every process that a test wants to stop by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Waiting threads of OpenMP spin, and take the processor from the one they wait for where other programs work too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = tempfile.TemporaryDirectory(prefix="crane-")
     config.add_cleanup(folder.cleanup)
     kept = {name: os.environ.get(name) for name in (*HOMES, *XDG)}
@@ -38,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         path = Path(folder.name, name.lower())
         path.mkdir(mode=0o700)
         os.environ[name] = str(path)
+    config.pluginmanager.register(Skips(config))
 
 
 def _restore(kept: dict[str, str | None]) -> None:

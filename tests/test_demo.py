@@ -44,10 +44,11 @@ def test_what_the_machine_lacks_is_told_and_is_no_failure(tmp_path, monkeypatch)
     def lacking(out, folder):
         raise Unsupported("There is no voice. Install one.")
 
-    monkeypatch.setattr(demo, "JOBS", {"Voice": lacking})
+    monkeypatch.setattr(demo, "JOBS", {"Voice": lacking, "Two": lambda out, folder: True})
     out = io.StringIO()
     assert demo.run(out, tmp_path) == 0
     assert "Not tried: There is no voice. Install one." in out.getvalue()
+    assert out.getvalue().endswith("\n1 of 2 jobs: as expected. 1 not tried.\n")
 
 
 def test_an_error_is_a_failure_and_the_other_jobs_go_on(tmp_path, monkeypatch):

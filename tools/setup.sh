@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv ready: the virtual environment, its packages, and as root on Debian the system's libraries.
-# Usage: sh tools/setup.sh [qt]. With `qt`, a machine without the libraries Qt needs is an error, not a note.
+# Usage: sh tools/setup.sh [qt | bundle]. With either, a machine without the libraries Qt needs is an error, not a note;
+# `bundle` also installs what packs the program, which nothing else needs.
 # PYTHON names the Python 3.11 to use. An unchanged .venv/ready means there is nothing to do.
 set -eu
 unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -109,7 +110,7 @@ prepare_system() {
     [ -n "$packages" ] || return 0
     [ -z "$(absent_venv)" ] || fail "$python cannot make virtual environments. Install what is missing, then run make again:
 $(how "$packages")"
-    [ "$goal" != qt ] || [ -z "$(absent "$QT")" ] || require_qt "$(absent "$SOUND")$(absent_voice)"
+    [ -z "$goal" ] || [ -z "$(absent "$QT")" ] || require_qt "$(absent "$SOUND")$(absent_voice)"
     say "- missing, and needed for windows, sound or the system's voice only:"
     how "$packages"
 }
@@ -185,6 +186,11 @@ install_rest() { # the build's own tools first, so that a later change of pyproj
     "$bin/python" -m pip install "$tools" && "$bin/python" -m pip install --no-build-isolation -e '.[test]'
 }
 
+install_packer() {
+    pin=$(sed -n 's/^bundle = \["\(.*\)"\]/\1/p' pyproject.toml)
+    "$python" -c 'import PyInstaller' 2>/dev/null || step "$pin" "$python" -m pip install "$pin"
+}
+
 set_up() {
     say "Setting up .venv; the log is $log."
     : >"$log"
@@ -215,4 +221,5 @@ if ! current; then
     current || set_up
     python=$bin/python
 fi
-[ "$goal" != qt ] || require_qt
+[ -z "$goal" ] || require_qt
+[ "$goal" != bundle ] || install_packer

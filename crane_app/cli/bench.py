@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from crane_app import settings
-from crane_app.errors import BadInput, CraneError
+from crane_app.errors import BadInput, CraneError, Unsupported
 
 SENTENCE = "Measure how fast a model runs here, alone or beside other programs"
 
@@ -35,6 +35,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if getattr(sys, "frozen", False):
+        raise Unsupported("The packed Crane has no bench: each side is a Python of its own. Use Crane's source.")
     from crane_app.bench.report import as_text
     from crane_app.bench.rounds import Plan
     from crane_app.bench.rounds import run as measure

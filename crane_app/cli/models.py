@@ -214,6 +214,8 @@ def _entries() -> list[OnDisk]:
 
 def _find(name: str) -> OnDisk | None:
     """The model of that id, name or folder on this computer."""
+    if not name.strip():  # no model's name, but the id of one outside the cache, and as a path the current folder
+        return None
     folder = Path(name).expanduser()
     entries = _entries()
     for entry in entries:

@@ -28,7 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, or 1 where a file could not be read; raises CraneError where nothing can be written.
+    """0, or 1 where a file or a page could not be read; raises CraneError where nothing can be written.
 
     A pipe that closes raises BrokenPipeError, which the caller of all verbs answers.
     """
@@ -37,51 +37,62 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is not None:
         check(args.out, args.files)
-    failed: list[str] = []
-    pieces = _pieces(args, Reading(Reader()), failed)
+    tally = _Tally()
+    pieces = _pieces(args, Reading(Reader()), tally)
     if args.out is None:
         for piece in pieces:
             _write(piece)
     else:
         written = "".join(pieces)
-        if len(failed) < len(args.files):
+        if tally.pages:
             save(Path(args.out), written)
-    return 1 if failed else 0
+    return 1 if tally.failed else 0
 
 
-def _pieces(args: argparse.Namespace, reading: Reading, failed: list[str]) -> Iterator[str]:
-    """The output as it comes; names of unread files go to `failed`, the reasons to standard error."""
+class _Tally:
+    """How many pages were read, and whether anything could not be."""
+
+    def __init__(self) -> None:
+        self.pages, self.failed = 0, False
+
+    def fail(self, error: CraneError) -> None:
+        print(f"crane: {error}", file=sys.stderr)
+        self.failed = True
+
+
+def _pieces(args: argparse.Namespace, reading: Reading, tally: _Tally) -> Iterator[str]:
+    """The output as it comes; why a file or a page is not in it goes to standard error."""
     from crane_app.media.documents import shown
     from crane_app.pipelines.reading import as_json, as_markdown, as_text, escaped
 
     if args.format == "json":
-        files = ((name, list(_pages(name, reading, failed))) for name in args.files)
-        yield as_json((name, pages) for name, pages in files if name not in failed)
+        files = ((name, list(_pages(name, reading, tally))) for name in args.files)
+        yield as_json((name, pages) for name, pages in files if pages)
         return
     markdown = args.format == "markdown"
     write = as_markdown if markdown else as_text
     empty = True
     for name in args.files:
         header = f"# {escaped(shown(name))}\n" if markdown else f"==> {shown(name)} <==\n"
-        for page in _pages(name, reading, failed):
+        for number, page in enumerate(_pages(name, reading, tally)):
             piece = write([page], "lines" if args.keep_lines else "paragraphs")
-            if page.page == 1 and len(args.files) > 1:
+            if number == 0 and len(args.files) > 1:
                 piece = f"{header}\n{piece}" if piece else header
             if piece:
                 yield piece if empty else "\n" + piece
                 empty = False
 
 
-def _pages(name: str, reading: Reading, failed: list[str]) -> Iterator[PageText]:
-    """The pages of one file; a file that cannot be read ends here with a sentence."""
+def _pages(name: str, reading: Reading, tally: _Tally) -> Iterator[PageText]:
+    """The pages of one file; one that cannot be read is left out with a sentence, and so is a whole file."""
     try:
-        if name == STANDARD_INPUT:
-            yield from reading.read(_standard_input(), "standard input")
-        else:
-            yield from reading.read(name)
+        piped = name == STANDARD_INPUT
+        source, shown = (_standard_input(), "standard input") if piped else (name, "")
+        for page in reading.read(source, shown, tally.fail):
+            tally.pages += 1
+            yield page
     except CraneError as error:
-        print(f"crane: {error}", file=sys.stderr)
-        failed.append(name)
+        tally.fail(error)
 
 
 def _standard_input() -> bytes:

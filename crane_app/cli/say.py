@@ -31,6 +31,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="Write .wav, .flac, .mp3 or .ogg instead of playing")
     parser.add_argument("--json", action="store_true", help="Print one JSON object")
     settings.add_flags(parser, "voice", "speech-speed", "speech-volume", "speaker", "announce-code")
+    refuse = parser.error
+    advice = "Put -- before a TEXT that begins with a dash: crane say -- -hello"
+    parser.error = lambda message: refuse(f"{message}. {advice}")  # type: ignore[method-assign]
 
 
 def run(args: argparse.Namespace) -> int:

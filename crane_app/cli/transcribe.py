@@ -11,10 +11,11 @@ from crane_app import settings
 from crane_app.cli import engines
 from crane_app.cli.sampling import whole
 from crane_app.cli.terminal import any_text
+from crane_app.errors import CraneError
 from crane_app.library.saving import check, save
 
 if TYPE_CHECKING:
-    from crane_app.pipelines.transcript import Steps, Transcript
+    from crane_app.pipelines.transcript import Segment, Steps, Transcript
 
 SENTENCE = "Write down what is said in a sound file"
 
@@ -37,9 +38,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """0, or 1 where the text could not be saved and was printed; what was heard before an error is written too."""
     from crane_app.media.sound import Sound
     from crane_app.pipelines.hearing import Ear
-    from crane_app.pipelines.transcript import transcribe
+    from crane_app.pipelines.transcript import Transcript, transcribe
 
     if args.out is not None:
         check(args.out, [args.file])
@@ -47,30 +49,63 @@ def run(args: argparse.Namespace) -> int:
     with Sound(args.file) as sound, engines.one_off(args) as opened:
         engines.notes(opened)
         ear = Ear(opened.engine, opened.card.name)
-        transcript = _watched(transcribe(ear, sound, args.whole, args.max_tokens))
-    written = _formed(transcript, args.format)
-    if args.out is not None:
-        save(Path(args.out), written)
-    else:
-        sys.stdout.write(written)
-        sys.stdout.flush()
-    return 0
+        came: list[Segment] = []
+        try:
+            transcript = _watched(transcribe(ear, sound, args.whole, args.max_tokens), came, _at_once(args))
+        except BaseException:
+            if came:
+                _write(args, Transcript(ear.model, came[-1].end, tuple(came)))
+            raise
+    return _write(args, transcript)
 
 
-def _watched(steps: Steps) -> Transcript:
-    """Its end, with how far it is on a terminal."""
+def _watched(steps: Steps, came: list[Segment], at_once: bool) -> Transcript:
+    """Its end, with how far it is on a terminal; each segment goes to `came`, and at once to standard output."""
     from crane_app.engine.request import Progress
+    from crane_app.pipelines.transcript import Segment, as_text
 
     try:
         while True:
             event = next(steps)
             if isinstance(event, Progress):
                 engines.show(event)
+            elif isinstance(event, Segment):
+                came.append(event)
+                if at_once:
+                    engines.show(None)
+                    _print(as_text([event]))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
         steps.close()
         engines.show(None)
+
+
+def _at_once(args: argparse.Namespace) -> bool:
+    """Whether segments are printed as they come; other forms are one piece."""
+    return args.out is None and args.format == "text"
+
+
+def _write(args: argparse.Namespace, transcript: Transcript) -> int:
+    """All that is not printed yet; where it cannot be saved it is printed, with a sentence, and the status is 1."""
+    if _at_once(args):
+        return 0
+    written = _formed(transcript, args.format)
+    if args.out is None:
+        _print(written)
+        return 0
+    try:
+        save(Path(args.out), written)
+    except CraneError as error:
+        print(f"crane: {error} The text is on standard output instead.", file=sys.stderr)
+        _print(written)
+        return 1
+    return 0
+
+
+def _print(written: str) -> None:
+    sys.stdout.write(written)
+    sys.stdout.flush()
 
 
 def _formed(transcript: Transcript, form: str) -> str:

@@ -82,11 +82,16 @@ class Takes:
         created = time.time()
         name = time.strftime("%Y%m%d-%H%M%S", time.localtime(created)) + f"-{secrets.token_hex(3)}"
         take = Take(self.folder / f"{name}.wav", created)
+        file = None
         try:
             self._open_folder()
             file = _private(take.sound)
             _write_facts(take)
         except OSError as error:
+            if file is not None:
+                file.close()
+                with contextlib.suppress(OSError):
+                    take.sound.unlink()
             raise _unwritable(error, "Nothing can be recorded") from error
         self._under_way.add(take.id)
         return Recording(self, file, take)
@@ -112,18 +117,15 @@ class Takes:
     def delete(self, takes: Iterable[Take]) -> None:
         """Remove takes for good."""
         for take in takes:
-            try:
-                take.sound.unlink(missing_ok=True)
-                _facts(take.sound).unlink(missing_ok=True)
-            except OSError as error:
-                raise CraneError(f"A recording cannot be deleted ({error.strerror}). Look at {self.folder}.") from error
+            self._remove(take.sound)
+            self._remove(_facts(take.sound))
 
     def delete_all(self) -> None:
         """Remove every take but the one under way, and whatever else was left by them."""
         self.delete(take for take in self.all() if take.id not in self._under_way)
         for path in self.folder.glob("*.json*"):
-            if path.stem not in self._under_way:
-                path.unlink(missing_ok=True)
+            if path.name.partition(".")[0] not in self._under_way:  # X.json, and X.json.new while it is written
+                self._remove(path)
 
     def sweep(self, days: float = DAYS, count: int = COUNT, size: float = SIZE) -> int:
         """Remove what is older than `days`, beyond the newest `count`, or beyond `size` MiB; says how many."""
@@ -140,6 +142,12 @@ class Takes:
     def done(self, take: Take) -> None:
         """A recording ended."""
         self._under_way.discard(take.id)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CraneError(f"A recording cannot be deleted ({error.strerror}). Look at {self.folder}.") from error
 
     def _open_folder(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

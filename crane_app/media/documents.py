@@ -130,7 +130,7 @@ class _Picture:
         self._file = file
         self._name = name
         self._picture = self._guarded(lambda: Image.open(file, formats=FORMATS), UnidentifiedImageError)
-        self._check_size()
+        self._check_size(name)
         paged = self._picture.format == "TIFF"
         self.count: int = self._guarded(lambda: getattr(self._picture, "n_frames", 1)) if paged else 1
 
@@ -139,33 +139,34 @@ class _Picture:
             if self.count > 1:
                 self._picture.seek(index)
 
-        self._guarded(turn_to_page)
-        self._check_size()
+        page = f"Page {index + 1} of {self._name}" if self.count > 1 else self._name
+        self._guarded(turn_to_page, called=page)
+        self._check_size(page)
         white = _white(self._picture)
-        image: np.ndarray = self._guarded(lambda: _pixels(_upright(self._picture), white))
+        image: np.ndarray = self._guarded(lambda: _pixels(_upright(self._picture), white), called=page)
         return image, _dpi(self._picture)
 
     def close(self) -> None:
         self._picture.close()
         self._file.close()
 
-    def _check_size(self) -> None:
+    def _check_size(self, called: str) -> None:
         if math.prod(self._picture.size) > MOST_PIXELS:
-            raise _too_big(self._name)
+            raise _too_big(called)
 
-    def _guarded(self, step: Callable[[], Any], *passed_on: type[Exception]) -> Any:
+    def _guarded(self, step: Callable[[], Any], *passed_on: type[Exception], called: str = "") -> Any:
         """The result of `step`; whatever else a decoder stumbles over means that the file is damaged."""
         try:
             return step()
         except MemoryError:
             raise
         except Image.DecompressionBombError as error:
-            raise _too_big(self._name) from error
+            raise _too_big(called or self._name) from error
         except Exception as error:
             if isinstance(error, passed_on):
                 raise
             why = shown(str(error)) or type(error).__name__
-            raise BadInput(f"{self._name} is damaged ({why}). Get or save it again.") from error
+            raise BadInput(f"{called or self._name} is damaged ({why}). Get or save it again.") from error
 
 
 class _Pdf:
@@ -219,7 +220,9 @@ class _Pdf:
 
 def _fitting_dpi(width: float, height: float) -> float:
     """PDF_DPI, or less where a page of width x height points would have more than PDF_PIXELS."""
-    return min(PDF_DPI, 72 * math.sqrt(PDF_PIXELS / max(width * height, 1.0)))
+    # The scale s at which (s * width + 1) * (s * height + 1) is PDF_PIXELS: the last pixel of a side may be a part.
+    sides, area = max(width + height, 1.0), width * height
+    return min(PDF_DPI, 72 * 2 * PDF_PIXELS / (sides + math.sqrt(sides**2 + 4 * area * PDF_PIXELS)))
 
 
 def _too_big(name: str) -> BadInput:

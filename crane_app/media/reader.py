@@ -123,6 +123,8 @@ def _short(error: Exception) -> str:
 
 def _load() -> Any:
     """A RapidOCR on the models in its package, silent, on a few threads."""
+    # onnxruntime numbers this machine in ~/.cache/Microsoft and tells Microsoft about each use; read at its import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import rapidocr
 
     logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)

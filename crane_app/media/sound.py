@@ -5,8 +5,9 @@ What a file is, its content decides, not its name. Knows nothing of speech.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,19 +75,23 @@ class Sound:
         yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
     def _mono(self) -> Iterator[np.ndarray]:
-        import soundfile
-
-        self._rewind()
+        self._decoded(self._rewind)
         while True:
-            try:
-                frames = self._file.read(READ, dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, OSError) as error:
-                raise BadInput(f"{self.name} is damaged ({_why(error)}). Get or save it again.") from error
+            frames = self._decoded(lambda: self._file.read(READ, dtype="float32", always_2d=True))
             if not len(frames):
                 return
             if not np.isfinite(frames).all():
                 raise BadInput(f"{self.name} holds values that are not sound. Record or save it again.")
             yield frames.mean(axis=1)
+
+    def _decoded(self, step: Callable[[], Any]) -> Any:
+        """The result of `step`; whatever the decoder stumbles over means that the file is damaged."""
+        import soundfile
+
+        try:
+            return step()
+        except (soundfile.SoundFileError, OSError) as error:
+            raise BadInput(f"{self.name} is damaged ({_why(error)}). Get or save it again.") from error
 
     def _rewind(self) -> None:
         if self._file.seekable() and self._file.frames:
@@ -139,8 +144,17 @@ def _decoder(handle: BinaryIO, name: str) -> Any:
 
 class _Nameless:
     def __init__(self, file: BinaryIO) -> None:
-        self.seek, self.read, self.tell = file.seek, file.read, file.tell
+        self._seek, self.read, self.tell = file.seek, file.read, file.tell
         self.readinto = file.readinto  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where it is then: where it was, for a place before the start, which damaged headers lead to.
+
+        libsndfile compares; an error here would only be printed, as it cannot pass through C.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            self._seek(offset, whence)
+        return self.tell()
 
 
 # First bytes -> what the file is and what to do about it.

@@ -51,7 +51,10 @@ def looks_like_markdown(text: str) -> bool:
 
 
 _MARKDOWN = re.compile(
-    r"^(?:```|~~~|#{1,6} \S|\|.+\|[ \t]*$)|\*\*[^\s*][^*\n]*\*\*|\[[^\]\n]+\]\([^)\s]+\)|(?<!`)`[^`\n]+`(?!`)", re.M
+    # The words and the address of a link have an end, so that a text of brackets alone takes no time.
+    r"^(?:```|~~~|#{1,6} \S|\|.+\|[ \t]*$)|\*\*[^\s*][^*\n]*\*\*"
+    r"|\[[^\[\]\n]{1,500}\]\([^)\s]{1,500}\)|(?<!`)`[^`\n]+`(?!`)",
+    re.M,
 )
 
 
@@ -105,7 +108,7 @@ class _Finder:
             if token.type in ("softbreak", "hardbreak"):
                 passage.add(" " if token.type == "softbreak" else "\n\n", self.place, together=True)
             elif token.type == "html_inline":
-                passage.add(" ", self._find(token.content) or self.place, together=True)
+                passage.add(" ", self._find_or_here(token.content), together=True)
             elif token.type == "link_open":
                 links.append(token.markup == "autolink")
             elif token.type == "link_close":
@@ -114,11 +117,15 @@ class _Finder:
                 self.inline(token.children or [], passage)
                 self._pass_address(written=True)
             elif token.type == "text_special":
-                passage.add(token.content, self._find(token.markup) or self.place, together=True)
+                passage.add(token.content, self._find_or_here(token.markup), together=True)
             elif token.content:
                 found = self._find(token.content)
                 # A cell with an escaped bar, or code that was wrapped within a quote, differs from the source.
                 passage.add(token.content, self.place if found is None else found, together=found is None)
+
+    def _find_or_here(self, words: str) -> int:
+        found = self._find(words)
+        return self.place if found is None else found
 
     def _find(self, words: str) -> int | None:
         """Where the words come next; a space of theirs may be a line end there, as in code that was wrapped."""
@@ -145,6 +152,7 @@ def _marked_up(text: str, code: str) -> Iterator[Sentence]:
     """Sentences of Markdown block by block; a table row by row."""
     from markdown_it import MarkdownIt
 
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # as the parser does (CommonMark 0.31, 2.3)
     parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"]).disable("text_join")
     finder = _Finder(text)
     row: _Passage | None = None

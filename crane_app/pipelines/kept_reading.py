@@ -7,8 +7,9 @@ twice over the same page costs that one.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ from crane_app.media.documents import called, opened
 from crane_app.media.folders import documents_in
 from crane_app.media.pages import Sheet
 from crane_app.media.reader import VERSION
+
+log = logging.getLogger(__name__)
 
 TRIES = 2  # of a page during which the engine died
 MOST_LOST = 3  # pages in a row that were left out: then it is not the pages
@@ -99,7 +102,10 @@ class KeptReading:
                     yield self._unkept(error)
             yield news
         if self._notes:
-            self._notes.tidy()
+            try:
+                self._notes.tidy()
+            except CraneError as error:  # what is too old stays until the next time; this document is read and kept
+                log.warning("what was read long ago stays: %s", error)
 
     def _unkept(self, error: CraneError) -> Unkept:
         """Said once for a document."""
@@ -108,6 +114,7 @@ class KeptReading:
 
     def _missing(self, source: Path | bytes, name: str, kept: Kept) -> Iterator[Text | Unread]:
         done, count, deaths, lost = set(kept.texts), kept.count, 0, 0
+        first: Unread | None = None  # left out before it was known how many pages there are
         while True:
             job = Job("read", _sent(source), {"name": name, "skip": sorted(done)}, lane="pictures")
             try:
@@ -115,18 +122,27 @@ class KeptReading:
                     news = _news(part.value)
                     done.add(news.page)
                     count, deaths, lost = news.count, 0, 0
+                    if first is not None:
+                        yield replace(first, count=count)
+                        first = None
                     yield news
                 break
             except DeviceLost as error:
                 deaths += 1
                 if deaths < TRIES:
                     continue
-                page = next((number for number in range(1, count + 1) if number not in done), 0)
+                page = next((number for number in range(1, max(count, 1) + 1) if number not in done), 0)
                 if not page or lost == MOST_LOST:
                     raise
                 done.add(page)
                 deaths, lost = 0, lost + 1
-                yield Unread(page, count, f"Page {page} was left out, it stopped the engine {TRIES} times. {error}")
+                left_out = f"Page {page} was left out, it stopped the engine {TRIES} times. {error}"
+                if count:
+                    yield Unread(page, count, left_out)
+                else:
+                    first = Unread(page, count, left_out)
+        if first is not None:  # no other page came
+            yield replace(first, count=1)
         if len(done) < max(count, 1):
             raise Cancelled(f"{called(source, name)} was not read to its end. Read the rest.")
 

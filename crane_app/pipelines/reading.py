@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crane_app.errors import CraneError
 from crane_app.media.code import code_regions
 from crane_app.media.documents import Document
 from crane_app.media.joining import joined
@@ -35,15 +36,28 @@ class Reading:
     def __init__(self, reader: LineReader) -> None:
         self._reader = reader
 
-    def read(self, source: str | os.PathLike[str] | bytes, name: str = "") -> Iterator[PageText]:
-        """The pages of a picture or PDF, given by its path or content; `name` is what errors call it."""
+    def read(
+        self, source: str | os.PathLike[str] | bytes, name: str = "", unread: Callable[[CraneError], None] | None = None
+    ) -> Iterator[PageText]:
+        """The pages of a picture or PDF, given by its path or content; `name` is what errors call it.
+
+        unread: told why a page cannot be read, and the next one comes; without it the first such page ends it all.
+        """
         with Document(source, name) as document:
-            for page in document:
-                height, width = page.image.shape[:2]
-                found = tuple(regions(self._reader.lines(page.image)))
-                text = PageText(page.number, page.count, width, height, found)
-                del page  # before the next one is decoded
-                yield text
+            for number in range(1, document.count + 1):
+                try:
+                    page = self._page(document, number)
+                except CraneError as error:
+                    if unread is None:
+                        raise
+                    unread(error)
+                    continue
+                yield page
+
+    def _page(self, document: Document, number: int) -> PageText:
+        image = document.page(number).image
+        height, width = image.shape[:2]
+        return PageText(number, document.count, width, height, tuple(regions(self._reader.lines(image))))
 
 
 def arranged(page: PageText, mode: Mode) -> tuple[Region, ...]:

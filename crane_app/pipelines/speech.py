@@ -136,11 +136,13 @@ class Reading(Iterator[Spoken]):
         return sound
 
     def _rendered(self, text: str) -> Sound:
+        if self._closed:
+            raise Cancelled("The voice was stopped.")
+        rendering = self._speech.render(text, self._wish)  # may take seconds, for which `close` must not wait
         with self._lock:
-            if self._closed:
-                raise Cancelled("The voice was stopped.")
-            rendering = self._speech.render(text, self._wish)
             self._running.add(rendering)
+            if self._closed:
+                rendering.cancel()
         try:
             return rendering.sound()
         finally:

@@ -6,6 +6,7 @@ takes blocks, it keeps the last moment, so that a word begun before the key was 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sys
@@ -59,9 +60,9 @@ class Device:
 def devices(fresh: bool = False) -> list[Device]:
     """The microphones of this machine; Unsupported without PortAudio. fresh: as they are now, unless sound is on."""
     sound = portaudio.library()
-    if fresh:
-        portaudio.refresh()
     try:
+        if fresh:
+            portaudio.refresh()
         with portaudio.steady():
             return _listed(sound)
     except sound.PortAudioError as error:
@@ -216,7 +217,9 @@ def _cut(pieces: Iterator[NDArray[np.float32]], size: int) -> Iterator[NDArray[n
 
 def _listed(sound: Any) -> list[Device]:
     heard = [each for each in sound.query_devices() if each["max_input_channels"] > 0]
-    default = sound.query_devices(kind="input")["index"] if heard else None
+    default = None
+    with contextlib.suppress(sound.PortAudioError):  # a system may have microphones and choose none of them
+        default = sound.query_devices(kind="input")["index"] if heard else None
     return [
         Device(d["index"], d["name"], int(d["default_samplerate"]), d["max_input_channels"], d["index"] == default)
         for d in heard

@@ -18,12 +18,14 @@ _guard = threading.RLock()
 
 
 def library() -> Any:
-    """The module sounddevice. Unsupported where the library under it is missing."""
+    """The module sounddevice. Unsupported where the library under it is missing or does not start."""
     try:
         import sounddevice
     except OSError as error:
         advice = "Install it (Debian and Ubuntu: libportaudio2)." if sys.platform == "linux" else "Install Crane again."
         raise Unsupported(f"The sound library PortAudio is missing. {advice}") from error
+    except Exception as error:  # its own PortAudioError, from a module that is not there to be asked for it
+        raise Unsupported(f"The sound system does not start ({why(error)}). Start it, or connect a device.") from error
     return sounddevice
 
 

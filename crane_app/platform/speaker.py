@@ -44,8 +44,8 @@ class Speaker:
     def open(self, rate: int) -> Output:
         """Open it for mono sound of `rate` samples a second; raises Unsupported where that cannot be."""
         library = portaudio.library()
-        portaudio.refresh()
         try:
+            portaudio.refresh()
             with portaudio.steady():
                 device = _number(library, self.device) if self.device else None
                 return _Stream(library, device, rate)

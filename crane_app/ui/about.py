@@ -1,10 +1,10 @@
 """The Help menu: keyboard shortcuts, diagnostics, licences, and what this is."""
 
-import importlib.metadata
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QSize, Qt
@@ -37,11 +37,14 @@ class Help(QObject):
         self.shortcuts_action = command("shortcuts", tr("&Keyboard shortcuts"), self.show_shortcuts, sheet_keys)
         self.shortcuts_action.setMenuRole(QAction.MenuRole.NoRole)
         self.diagnostics_action = command("diagnostics", tr("Copy &diagnostics"), self.copy_diagnostics)
+        welcome = partial(window.show_view, views.WELCOME)
+        self.welcome_action = command("welcome", tr("&Welcome to Crane"), welcome)
         self.licences_action = command("licences", tr("&Licences"), self.show_licences)
         self.about_action = command("about", tr("&About Crane"), self.show_about, role=QAction.MenuRole.AboutRole)
 
     def actions(self) -> list[QAction]:
-        return [self.shortcuts_action, self.diagnostics_action, self.licences_action, self.about_action]
+        first = [self.welcome_action, self.shortcuts_action, self.diagnostics_action]
+        return [*first, self.licences_action, self.about_action]
 
     def show_shortcuts(self) -> None:
         own = self._window.findChildren(QAction, options=Qt.FindChildOption.FindDirectChildrenOnly)
@@ -170,6 +173,8 @@ def _licences() -> Iterator[str]:
 
 def _packages() -> list[tuple[str, str, str]]:
     """Name, version and licence of every installed package that Crane needs, or that these need in turn."""
+    import importlib.metadata
+
     found: dict[str, tuple[str, str, str]] = {}
     wanted = [OWN]
     while wanted:

@@ -95,6 +95,8 @@ def _run(app, door, files: list[Path]) -> int:
         door.asked.connect(lambda asked: (window.come_forward(), window.open(asked)))
         window.closing.connect(_watch_the_end)
         window.closing.connect(shared.preferences.flush)  # first, whatever may hold up the rest
+        if not files:
+            _welcome(window, shared.preferences)
         window.show()
         mark("shown")
         QTimer.singleShot(0, window, lambda: _usable(window, shared, files))
@@ -176,6 +178,15 @@ def _window(app, shared: _Shared):
         return made
 
     return Window(settings, shared.connection, shared.preferences, makers, {"chat": picker})
+
+
+def _welcome(window, preferences) -> None:
+    """The introduction, once: never in the way of a file, and not again where it was left half-way."""
+    from crane_app.ui import views
+
+    if not preferences.get("welcomed"):
+        preferences.set("welcomed", True)
+        window.show_view(views.WELCOME)
 
 
 def _usable(window, shared: _Shared, files: list[Path]) -> None:

@@ -22,6 +22,7 @@ from crane_app.ui.worker import Worker, sentence
 log = logging.getLogger(__name__)
 
 LOOK_MS, BUSY_LOOK_MS = 2000, 500
+UNSEEN_LOOK_MS = 60_000  # while nobody sees what is told, and nothing is under way
 STALLED_S = 10.0  # silent for longer: the window says what the engine is doing, and offers to end it
 Steps = Callable[[Any], Generator[Any, None, Any] | Iterator[Any]]
 
@@ -55,6 +56,7 @@ class Connection(QObject):
         self._starting: Worker | None = None
         self._looking: Worker | None = None
         self._running = 0
+        self._seen_by_someone = True
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.look)
@@ -69,9 +71,9 @@ class Connection(QObject):
             self._starting.failed.connect(self._failed)
             self._starting.start()
 
-    def run(self, steps: Steps) -> Worker:
-        """`steps(engine)` on a thread of its own, as soon as there is an engine; already started."""
-        worker = Worker(self._with_engine(steps))
+    def run(self, steps: Steps, after: Worker | None = None) -> Worker:
+        """`steps(engine)` on a thread of its own, once there is an engine and `after` is over; already started."""
+        worker = Worker(self._with_engine(steps), after)
         self._running += 1
         worker.ended.connect(self._one_less)
         worker.start()
@@ -103,6 +105,13 @@ class Connection(QObject):
         if self._engine is not None:
             self._engine.close(drain=False)
 
+    def attend(self, seen: bool) -> None:
+        """Whether anyone sees what is told: in a hidden or minimised window there is hardly anything to do."""
+        came_back = seen and not self._seen_by_someone
+        self._seen_by_someone = seen
+        if came_back:
+            self.look()
+
     # Looking
 
     def look(self) -> None:
@@ -127,13 +136,17 @@ class Connection(QObject):
         self.cards, self.stats = look.cards, look.stats
         busy = bool(look.stats.running or look.stats.waiting)
         self._tell("busy" if busy else "ready", "", same)
-        self._timer.start(BUSY_LOOK_MS if busy or self._running else LOOK_MS)
+        self._timer.start(BUSY_LOOK_MS if busy or self._running else self._pause())
 
     def _lost(self, error: Exception) -> None:
         self._looking = None
         self.cards, self.stats = (), None
         self._tell("lost", sentence(error))
-        self._timer.start(LOOK_MS)
+        self._timer.start(self._pause())
+
+    def _pause(self) -> int:
+        """Milliseconds until the next look when nothing is under way."""
+        return LOOK_MS if self._seen_by_someone else UNSEEN_LOOK_MS
 
     def _failed(self, error: Exception) -> None:
         self._tell("failed", sentence(error))

@@ -207,7 +207,9 @@ def _dress(app: QApplication) -> None:
     app.setPalette(_palette(now))
     from crane_app.ui.looks import sheet
 
-    app.setStyleSheet(sheet(now))
+    wanted = sheet(now)
+    if wanted != app.styleSheet():  # Qt would measure every widget again
+        app.setStyleSheet(wanted)
 
 
 def _palette(c: Colours) -> QPalette:

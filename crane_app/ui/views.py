@@ -12,6 +12,7 @@ from crane_app.ui.view import View
 
 NAMES = ("chat", "pictures", "dictate", "read_aloud", "models", "settings")
 BELOW = ("models", "settings")  # those that stand at the bottom of the sidebar
+WELCOME = "welcome"  # shown at the first start and from the Help menu, and never in the sidebar
 # Who is asked first what to do with a file that the view in sight has no use for; pictures take any.
 OPENERS = ("dictate", "chat", "pictures", "read_aloud")
 
@@ -28,6 +29,7 @@ def title(name: str) -> str:
         "read_aloud": say("Views", "&Read aloud"),
         "models": say("Views", "&Models"),
         "settings": say("Views", "&Settings"),
+        WELCOME: say("Views", "&Welcome"),
     }[name]
 
 
@@ -79,4 +81,10 @@ def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIco
 
         return SettingsView(preferences)
 
-    return dict(zip(NAMES, (chat, pictures, dictate, read_aloud, models, settings), strict=True))
+    def welcome() -> View:
+        from crane_app.ui.welcome.view import WelcomeView
+
+        return WelcomeView(preferences, shelf, icon)
+
+    every = (chat, pictures, dictate, read_aloud, models, settings)
+    return dict(zip(NAMES, every, strict=True)) | {WELCOME: welcome}

@@ -77,7 +77,8 @@ class Window(QMainWindow):
         if name != self.current:
             self.current = name
             self.stack.setCurrentWidget(view)
-            self.go_actions[name].setChecked(True)
+            for each, action in self.go_actions.items():
+                action.setChecked(each == name)
             mark_chosen(list(self.go_actions.values()), list(self.go_actions))
             extra = self._extra(name)
             self.toolbar.show_view(views.title(name).replace("&", ""), view, extra)
@@ -94,7 +95,7 @@ class Window(QMainWindow):
 
     def make_ahead(self) -> None:
         """Make the views that nobody has wanted yet, one at a time while nothing else is to be done."""
-        missing = next((name for name in self._makers if name not in self._views), None)
+        missing = next((name for name in self._makers if name not in self._views and name in self.go_actions), None)
         if missing is not None:
             self.view(missing)
             QTimer.singleShot(BREATH_MS, self, self.make_ahead)
@@ -136,7 +137,10 @@ class Window(QMainWindow):
         return self._extras.get(name)
 
     def _send(self, name: str, what: object) -> None:
-        self.show_view(name).receive(what)
+        """None is nothing to receive: the view is to come into sight."""
+        view = self.show_view(name)
+        if what is not None:
+            view.receive(what)
 
     def _titled(self, name: str, words: str) -> None:
         self._titles[name] = words
@@ -230,7 +234,7 @@ class Window(QMainWindow):
         self._bring_into_sight()
         self._fold(self._settings.value("folded") in (True, "true"))
         name = self._settings.value("view")
-        self.show_view(name if name in self._makers else next(iter(self._makers)))
+        self.show_view(name if name in self.go_actions else next(iter(self._makers)))
 
     def _restore_view(self, name: str, view: View) -> None:
         if hasattr(view, "folder"):
@@ -263,6 +267,21 @@ class Window(QMainWindow):
             for number, splitter in enumerate(view.findChildren(QSplitter)):
                 keep(f"{name}/panes{number}", splitter.saveState())
         self._settings.sync()
+
+    # Whether it is in sight
+
+    def showEvent(self, event: QEvent) -> None:
+        super().showEvent(event)
+        self.connection.attend(not self.isMinimized())
+
+    def hideEvent(self, event: QEvent) -> None:
+        super().hideEvent(event)
+        self.connection.attend(False)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.WindowStateChange:
+            self.connection.attend(self.isVisible() and not self.isMinimized())
 
     def closeEvent(self, event: QEvent) -> None:
         self.closing.emit()

@@ -105,3 +105,13 @@ def test_ctrl_c_ends_every_process(tmp_path: Path):
         finally:
             process.kill()
     assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110
+
+
+def test_the_packed_program_refuses_before_it_makes_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["bench", "--random-weights", "qwen3-0.6b"]) == 1
+    assert "The packed Crane has no bench" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -153,6 +153,17 @@ def test_a_model_is_removed_whole(hub, capsys, cache):
     assert not hub_cache.folder_of(cache, REPO).exists()
 
 
+def test_no_name_is_no_model(capsys, monkeypatch, tmp_path):
+    # GIVEN a model that was imported, and so has no id on the hub
+    folder = write(tmp_path / "own" / "mine")
+    monkeypatch.setattr("crane_app.library.models.own_folder", lambda: tmp_path / "own")
+    # WHEN the name is empty, as of a script's variable that was never set THEN nothing is removed
+    status, _, err = said(capsys, "remove", "", "--yes")
+    assert status == 1
+    assert "There is no model" in err
+    assert folder.exists()
+
+
 def test_a_folder_of_ones_own_is_not_removed(capsys, tmp_path):
     folder = write(tmp_path / "mine")
     status, _, err = said(capsys, "remove", str(folder), "--yes")

@@ -66,6 +66,44 @@ def test_a_bad_file_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Capt
     assert [line.endswith(".") for line in err.splitlines()] == [True, True]
 
 
+def damaged(path: Path) -> str:
+    """A PDF of three pages, the second of which is none."""
+    page, none = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %d 9]>>", b"<</Type/Nothing>>"
+    bodies = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Count 3/Kids[3 0 R 4 0 R 5 0 R]>>"]
+    bodies += [page % 36, none, page % 72]
+    path.write_bytes(b"%PDF-1.7\n" + b"".join(b"%d 0 obj%s endobj\n" % each for each in enumerate(bodies, 1)))
+    with path.open("ab") as file:
+        file.write(b"trailer<</Size 6/Root 1 0 R>>")
+    return str(path)
+
+
+def test_a_bad_page_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, out = damaged(tmp_path / "scan.pdf"), tmp_path / "out.txt"
+    assert run(scan) == 1
+    told = capsys.readouterr()
+    assert told.out == "100 * 25\n\n200 * 25\n"
+    assert told.err == f"crane: Page 2 of '{scan}' is damaged. Save the PDF again.\n"
+    assert run(scan, "--format", "json") == 1
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert [page["page"] for page in file["pages"]] == [1, 3]
+    assert run(scan, "--out", str(out)) == 1
+    assert out.read_text() == told.out
+
+
+def test_the_header_stands_before_the_first_page_that_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines(self: Reader, image: np.ndarray) -> list[Line]:
+        if image.shape[1] == 100:
+            raise CraneError("The reader failed on this picture.")
+        return [Line("text", ((0, 0), (9, 0), (9, 9), (0, 9)), 0.5)]
+
+    monkeypatch.setattr(Reader, "lines", lines)
+    scan, other = damaged(tmp_path / "scan.pdf"), picture(tmp_path / "a.png", 33)
+    assert run(scan, other) == 1
+    assert capsys.readouterr().out == f"==> {scan} <==\n\ntext\n\n==> {other} <==\n\ntext\n"
+
+
 def test_json_has_the_files_that_could_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = picture(tmp_path / "a.png", 33)
     assert run("--format", "json", str(tmp_path / "none.png"), a) == 1

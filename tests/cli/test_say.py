@@ -140,3 +140,8 @@ def test_without_a_voice_it_says_so(tmp_path, monkeypatch, capsys) -> None:
 def test_wrong_usage_is_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*argv) == 2
     assert "usage: crane say" in capsys.readouterr().err
+
+
+def test_a_text_that_begins_with_a_dash_is_told_how_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-hello") == 2
+    assert capsys.readouterr().err.strip().endswith("crane say -- -hello")

@@ -13,8 +13,9 @@ import soundfile
 from crane_app.cli import engines, transcribe
 from crane_app.demo import FOLDER
 from crane_app.engine.request import ModelCard
-from crane_app.errors import BadInput, CraneError
+from crane_app.errors import BadInput, CraneError, DeviceLost
 from crane_app.media.sound import RATE, Sound
+from crane_app.pipelines import transcript
 from tests.chat_checkpoint import write_chat
 from tests.pipelines.ears import Ears
 from tests.speech_checkpoint import write_speech
@@ -111,6 +112,69 @@ def test_a_failure_leaves_the_old_file(ears, tmp_path):
     with pytest.raises(CraneError, match="device was lost"):
         run(SPEECH, "--out", str(out))
     assert out.read_text() == "old"
+
+
+def failing_at(number: int, error: BaseException):
+    """Writes as `ears` do, until the utterance of that number."""
+    heard: list[int] = []
+
+    def writes(samples) -> str:
+        heard.append(len(samples))
+        if len(heard) == number:
+            raise error
+        return f"{len(samples) / RATE:.0f} seconds"
+
+    return writes
+
+
+def interrupted_at(number: int, wait):
+    """Hearing.wait, until so many utterances were written."""
+    written: list[object] = []
+
+    def waits(self, seconds):
+        if len(written) == number - 1:
+            raise KeyboardInterrupt
+        found = wait(self, seconds)
+        written.extend([found] * (found is not None))
+        return found
+
+    return waits
+
+
+def test_text_is_printed_as_it_comes_and_stays_when_the_engine_dies(ears, capsys):
+    ears.writes = failing_at(3, DeviceLost("The device was lost."))
+    with pytest.raises(DeviceLost):
+        run(SPEECH)
+    assert capsys.readouterr().out == "4 seconds\n5 seconds\n"
+
+
+def test_what_was_heard_before_a_failure_is_written(ears, capsys, tmp_path):
+    out = tmp_path / "a.json"
+    ears.writes = failing_at(3, DeviceLost("The device was lost."))
+    with pytest.raises(DeviceLost):
+        run(SPEECH, "--json", "--out", str(out))
+    assert json.loads(out.read_text("utf-8"))["text"] == "4 seconds 5 seconds"
+
+
+def test_ctrl_c_keeps_what_was_heard(ears, capsys, monkeypatch):
+    monkeypatch.setattr(transcript.Hearing, "wait", interrupted_at(2, transcript.Hearing.wait))
+    with pytest.raises(KeyboardInterrupt):
+        run(SPEECH, "--format", "srt")
+    assert capsys.readouterr().out == "1\n00:00:01,136 --> 00:00:04,848\n4 seconds\n\n"
+
+
+def test_where_it_cannot_be_saved_the_text_is_printed(ears, capsys, monkeypatch, tmp_path):
+    def full(_path, _text):
+        raise CraneError("'a.txt' cannot be written (No space left on device). Check the folder and disk.")
+
+    monkeypatch.setattr(transcribe, "save", full)
+    assert run(SPEECH, "--out", str(tmp_path / "a.txt")) == 1
+    out, err = capsys.readouterr()
+    assert out == "4 seconds\n5 seconds\n3 seconds\n"
+    assert err == (
+        "crane: 'a.txt' cannot be written (No space left on device). Check the folder and disk. "
+        "The text is on standard output instead.\n"
+    )
 
 
 def test_an_output_that_cannot_be_is_refused_before_the_work(ears, tmp_path):

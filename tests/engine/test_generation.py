@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +79,10 @@ def test_a_long_prompt_gives_what_one_forward_gives(loaded, length):
 def test_a_prompt_gives_the_same_however_much_is_to_follow(loaded, length):
     """Bitwise: the room that is reserved beside it changes nothing."""
     tokens = text(length)
-    runs = [list(generate(loaded, tokens, Sampling(), count, top=20)) for count in (1, 4, 300, 900)]
+    runs = [list(islice(generate(loaded, tokens, Sampling(), count, top=20), 300)) for count in (1, 4, 300, 900)]
     assert runs[0] == runs[1][:1]
-    assert runs[1] == runs[2][:4] == runs[3][:4]
-    assert runs[2] == runs[3][:300]
+    assert runs[1] == runs[2][:4]
+    assert runs[2] == runs[3]
 
 
 def test_the_prompt_is_the_text_that_is_scored(loaded):

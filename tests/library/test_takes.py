@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -150,6 +151,17 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     assert Takes(tmp_path / "file" / "takes").all() == []
 
 
+def test_a_disk_that_is_full_at_the_start_leaves_no_empty_take(takes, monkeypatch):
+    def full(_take):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_write_facts", full)
+    with pytest.raises(CraneError, match="Nothing can be recorded"):
+        takes.record()
+    assert takes.all() == []
+    assert {path.name for path in takes.folder.iterdir()} == set(LEAVE_OUT)
+
+
 def test_newest_first(takes):
     ages = [3, 0, 5]
     for age in ages:
@@ -184,6 +196,21 @@ def test_delete_all_leaves_no_word_and_no_sound(takes):
     takes.delete_all()
     assert {path.name for path in takes.folder.iterdir()} == set(LEAVE_OUT)
     takes.delete_all()  # of nothing
+
+
+def test_delete_all_leaves_what_the_take_under_way_is_writing(takes):
+    take = takes.record().take
+    half = take.sound.with_suffix(".json.new")
+    half.write_text("{")
+    takes.delete_all()
+    assert half.exists()
+
+
+def test_a_file_that_cannot_be_deleted_is_told(takes):
+    kept(takes)
+    (takes.folder / "odd.json").mkdir()
+    with pytest.raises(CraneError, match="cannot be deleted"):
+        takes.delete_all()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "done"}', "null"])

@@ -171,7 +171,7 @@ def test_pages_of_a_pdf_come_one_at_a_time_at_a_readable_size() -> None:
     assert found[0].image.min() == 255
 
 
-@pytest.mark.parametrize("size", [(28_346, 28_346), (28_346, 10), (1, 28_346)])
+@pytest.mark.parametrize("size", [(28_346, 28_346), (28_346, 10), (1, 28_346), (0.0001, 1e7)])
 def test_a_pdf_page_of_ten_metres_is_drawn_smaller(size: tuple[float, float]) -> None:
     (page,) = pages(pdf(size))
     assert page.image.shape[0] * page.image.shape[1] <= documents.PDF_PIXELS * 1.01

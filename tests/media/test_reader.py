@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from crane_app.media import reader as module
 from crane_app.media.reader import Line, Reader, detection_scale, framed, is_upended, strips
 
 WORDS = "Total: 3.75 EUR, paid"
+PIXELS = "numpy.array(Image.open(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +192,17 @@ def test_only_tall_boxes_are_upended() -> None:
 def test_a_line_knows_its_height_and_angle() -> None:
     down = Line("x", ((20, 0), (20, 50), (0, 50), (0, 0)), 1.0)
     assert (down.height, down.angle) == (20, pytest.approx(np.pi / 2))
+
+
+def test_reading_leaves_no_trace_of_the_library_in_the_home(tmp_path: Path) -> None:
+    # onnxruntime's telemetry is native: no audit hook of Python sees it, but it keeps its outgoing events in the home.
+    picture = tmp_path / "words.png"
+    drawn(WORDS).save(picture)
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        f"import sys, numpy; from PIL import Image; from crane_app.media.reader import Reader\nReader().lines({PIXELS})"
+    )
+    free = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    subprocess.run([sys.executable, "-c", program, str(picture)], env={**free, "HOME": str(home)}, check=True)
+    assert [path for path in home.rglob("*") if path.is_file()] == []

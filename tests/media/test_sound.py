@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -138,6 +139,25 @@ def test_a_cut_file_that_cannot_be_decoded_is_told(tmp_path, name):
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2])
     assert "damaged" in refusal(tmp_path / name) or "cut off" in refusal(tmp_path / name)
+
+
+def test_a_file_whose_frames_are_gone_is_told(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, RATE), RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[:86] + bytes(len(data) - 86))
+    assert "damaged" in refusal(path)
+
+
+def test_a_header_that_leads_before_the_start_prints_nothing(tmp_path, monkeypatch):
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    path = tmp_path / "a.aiff"
+    soundfile.write(path, tone(0.1, RATE), RATE)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"SSND", b"XXXX\x80\0\0\0", 1))
+    assert "damaged AIFF" in refusal(path)
+    assert printed == []
 
 
 def test_folders_missing_files_and_devices_are_told(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +116,26 @@ def test_markdown_is_recognised(text: str) -> None:
 )
 def test_plain_text_is_not_taken_for_markdown(text: str) -> None:
     assert not looks_like_markdown(text)
+
+
+def test_a_text_of_brackets_is_judged_in_no_time() -> None:
+    before = time.thread_time()
+    assert not looks_like_markdown("[" * 20_000)
+    assert not looks_like_markdown("[a](" * 5_000)
+    assert time.thread_time() - before < 1
+
+
+@pytest.mark.parametrize("text", ["\\* star. Two.", "&copy; 2024. Two."])
+def test_what_stands_at_the_very_start_is_at_place_0(text: str) -> None:
+    first, second = script(text, markdown=True)
+    assert (first.start, text[second.start : second.end]) == (0, "Two.")
+
+
+def test_a_nul_moves_no_place() -> None:
+    text = "A \0 nul. And *then* more words."
+    assert [text[each.start : each.end] for each in script(text, markdown=True)] == [
+        "A \0 nul.", "And *then* more words.",
+    ]  # fmt: skip
 
 
 PIECES = ["# ", "- ", "> ", "**", "_", "`", "```\n", "[", "](", ")", "<", ">", "|", "|-|\n", "\\", "&amp;", "1. "]

@@ -166,11 +166,31 @@ def test_a_page_that_kills_the_engine_twice_is_left_out(path: Path, pages: Pages
     assert reader.seen.count(50) == 2
 
 
-def test_a_document_that_kills_the_engine_before_any_page_is_a_sentence(path: Path, reader: Widths) -> None:
-    engine = Mortal(reader, w40=9)
+def test_a_first_page_that_kills_the_engine_costs_only_itself(path: Path, pages: Pages, reader: Widths) -> None:
+    _, *came = [told(news) for news in KeptReading(Mortal(reader, w40=9), pages).read(path)]
+    assert isinstance(came[0], Unread)
+    assert (came[0].page, came[0].count) == (1, 4)
+    assert came[1:] == ["50 wide", "60 wide", "70 wide"]
+
+
+def test_an_only_page_that_kills_the_engine_is_told(reader: Widths) -> None:
+    _, news = KeptReading(Mortal(reader, w40=9)).read(tiff(40), "Pasted picture")
+    assert isinstance(news, Unread)
+    assert (news.page, news.count) == (1, 1)
+
+
+def test_a_document_that_kills_the_engine_before_any_page_is_a_sentence(path: Path) -> None:
+    class Dying:
+        jobs = 0
+
+        def open(self, job: Job) -> Iterator[Part]:
+            self.jobs += 1
+            raise DeviceLost("The engine stopped.")
+
+    engine = Dying()
     with pytest.raises(DeviceLost):
         list(KeptReading(engine).read(path))
-    assert len(engine.jobs) == 2
+    assert engine.jobs == 4
 
 
 def test_an_engine_that_dies_at_every_page_is_not_tried_for_ever(tmp_path: Path, reader: Widths) -> None:
@@ -218,6 +238,16 @@ def test_where_nothing_can_be_kept_it_is_said_once_and_read(path: Path, tmp_path
     assert "cannot be kept" in unkept.sentence
     assert kept == Kept(0, {})
     assert [told(each) for each in rest] == ["40 wide", "50 wide", "60 wide", "70 wide"]
+
+
+def test_a_housekeeping_that_fails_costs_nothing(path: Path, pages: Pages, reader: Widths) -> None:
+    def locked() -> None:
+        raise CraneError("What is read cannot be kept (database is locked).")
+
+    pages.tidy = locked  # type: ignore[method-assign]
+    _, *came = [told(news) for news in KeptReading(Here(reader), pages).read(path)]
+    assert came == ["40 wide", "50 wide", "60 wide", "70 wide"]
+    assert len(pages.kept(fingerprint(path)).texts) == 4
 
 
 def test_closing_ends_the_job(path: Path, pages: Pages) -> None:

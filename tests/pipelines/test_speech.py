@@ -17,7 +17,7 @@ from crane_app.pipelines import speech as speech_module
 from crane_app.pipelines.narration import Narration
 from crane_app.pipelines.speech import Speech, save
 from crane_app.platform import voices
-from tests.pipelines.mouth import RATE, FakeSpeaker, FakeTeller
+from tests.pipelines.mouth import RATE, FakeRendering, FakeSpeaker, FakeTeller
 
 TEXT = "One. Two two. Three three three. Four. Five. Six. Seven. Eight."
 
@@ -95,6 +95,34 @@ def test_closing_kills_what_is_under_way(teller: FakeTeller) -> None:
     assert found == []
     assert set(texts(teller.begun)) <= set(teller.cancelled)
     assert next(reading, None) is None
+
+
+def test_closing_does_not_wait_for_a_voice_that_takes_its_time_to_begin(teller: FakeTeller) -> None:
+    # GIVEN a program that has not even started to say the first sentence
+    begins, begin, render = threading.Event(), threading.Event(), teller.render
+
+    def slow(text: str, voice: str) -> FakeRendering:
+        begins.set()
+        assert begin.wait(30)
+        return render(text, voice)
+
+    teller.render = slow  # type: ignore[method-assign]
+    teller.held = True
+    reading = Speech(teller).say("One.")
+    found: list[object] = []
+    waiter = threading.Thread(target=lambda: found.extend(reading))
+    waiter.start()
+    assert begins.wait(30)
+    # WHEN it is closed THEN that is done at once
+    closing = threading.Thread(target=reading.close)
+    closing.start()
+    closing.join(5)
+    at_once = not closing.is_alive()
+    begin.set()
+    waiter.join(30)
+    assert at_once
+    # AND what begins after that is killed
+    assert (found, teller.cancelled) == ([], ["One."])
 
 
 def test_a_sentence_that_fails_is_told_when_it_is_its_turn(teller: FakeTeller) -> None:

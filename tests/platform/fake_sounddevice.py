@@ -14,11 +14,12 @@ class FakeSoundDevice:
 
     PortAudioError = PortAudioError
 
-    def __init__(self, *inputs: tuple[str, int, int], default: int = 0):
-        self.inputs, self.default = list(inputs), default  # name, rate, channels
+    def __init__(self, *inputs: tuple[str, int, int], default: int | None = 0):
+        self.inputs, self.default = list(inputs), default  # name, rate, channels; default: None where none is chosen
         self.streams: list[FakeStream] = []
         self.refuses: str = ""
         self.restarts = 0
+        self.starts = True
 
     def query_devices(self, kind: str | None = None):
         speaker = {"name": "Loudspeaker", "max_input_channels": 0, "default_samplerate": 48_000.0}
@@ -27,7 +28,11 @@ class FakeSoundDevice:
             for name, rate, channels in self.inputs
         ]
         listed = [{"index": index, **each} for index, each in enumerate(every)]
-        return listed if kind is None else listed[1 + self.default]
+        if kind is None:
+            return listed
+        if self.default is None:
+            raise PortAudioError("Error querying device -1")
+        return listed[1 + self.default]
 
     def InputStream(self, **asked):
         if self.refuses:
@@ -39,6 +44,8 @@ class FakeSoundDevice:
         assert not any(stream.open for stream in self.streams), "the list is renewed while a device is open"
 
     def _initialize(self) -> None:
+        if not self.starts:
+            raise PortAudioError("Error initializing PortAudio: Unanticipated host error [PaErrorCode -9999]")
         self.restarts += 1
 
 

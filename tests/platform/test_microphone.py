@@ -13,7 +13,7 @@ import pytest
 from crane_app.errors import CraneError, Unsupported
 from crane_app.platform import microphone, portaudio
 from crane_app.platform.microphone import BLOCK, PRE_ROLL_S, RATE, Microphone, MicrophoneLost, devices
-from tests.platform.fake_sounddevice import FakeSoundDevice
+from tests.platform.fake_sounddevice import FakeSoundDevice, PortAudioError
 
 STUDIO, HEADSET = ("Studio", 48_000, 2), ("Headset", 16_000, 1)
 
@@ -54,6 +54,19 @@ def heard(mic: Microphone, stream_says, until: threading.Event | None = None) ->
 def test_the_list_has_the_microphones_and_says_which_is_the_systems(plugged):
     plugged(STUDIO, HEADSET, default=1)
     assert [(d.name, d.rate, d.default) for d in devices()] == [("Studio", 48_000, False), ("Headset", 16_000, True)]
+
+
+def test_microphones_of_which_the_system_chooses_none_are_listed_and_used(plugged):
+    fake = plugged(STUDIO, HEADSET, default=None)
+    assert [(d.name, d.default) for d in devices()] == [("Studio", False), ("Headset", False)]
+    Microphone().open()
+    assert fake.streams[-1].device == 1
+
+
+def test_a_sound_system_that_does_not_start_again_is_a_sentence(plugged):
+    plugged(STUDIO).starts = False
+    with pytest.raises(CraneError, match="sound system does not answer"):
+        devices(fresh=True)
 
 
 def test_a_fresh_list_asks_the_system_anew(plugged):
@@ -204,6 +217,19 @@ def test_without_portaudio_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(Unsupported, match="PortAudio"):
+        devices()
+
+
+def test_a_sound_system_that_does_not_start_is_a_sentence(monkeypatch):
+    def started(name, *rest, **named):
+        if name == "sounddevice":
+            raise PortAudioError("Error initializing PortAudio: Unanticipated host error [PaErrorCode -9999]")
+        return real(name, *rest, **named)
+
+    real = builtins.__import__
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(builtins, "__import__", started)
+    with pytest.raises(Unsupported, match="sound system does not start"):
         devices()
 
 

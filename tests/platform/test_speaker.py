@@ -180,3 +180,12 @@ def test_the_devices_are_listed_anew_before_one_is_opened(system) -> None:
     fake = system("Loud")
     Speaker().open(22_050).drop()
     assert fake.restarts == 1
+
+
+def test_a_sound_system_that_does_not_start_again_is_a_sentence(system, monkeypatch) -> None:
+    def fail():
+        raise PortAudioError("Error initializing PortAudio: Unanticipated host error [PaErrorCode -9999]")
+
+    monkeypatch.setattr(system("Loudspeaker"), "_initialize", fail)
+    with pytest.raises(Unsupported, match="cannot be opened"):
+        Speaker().open(22_050)

@@ -179,4 +179,4 @@ if __name__ == "__main__":
     child.BEAT = 0.2
     visitor.BACKLOG = int(os.environ.get("ECHO_BACKLOG", visitor.BACKLOG))
     visitor.PATIENCE = float(os.environ.get("ECHO_PATIENCE", visitor.PATIENCE))
-    child._exit(child.main(make=make, version=os.environ.get("ECHO_VERSION", VERSION)))
+    child.leave(child.main(make=make, version=os.environ.get("ECHO_VERSION", VERSION)))

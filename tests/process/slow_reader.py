@@ -75,7 +75,7 @@ def serve(flags: list[str]) -> None:
     from crane_app.engine.process import child
 
     jobs._reader = Deadly()
-    child._exit(child.main(flags))
+    child.leave(child.main(flags))
 
 
 if __name__ == "__main__":

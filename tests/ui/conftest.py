@@ -7,7 +7,7 @@ os.environ["QT_QPA_PLATFORM"] = f"offscreen:configfile={Path(__file__).with_name
 
 import pytest
 from fakes import FakeConnection, FakePreferences, FakeShelf
-from PySide6.QtCore import QSettings
+from PySide6.QtCore import QEvent, QSettings
 from PySide6.QtGui import QIcon
 
 from crane_app.library.chats import Chats
@@ -35,7 +35,9 @@ def dressed(qapp):
 
 
 @pytest.fixture(autouse=True)
-def light():
+def light(qapp):
+    # Without a loop of events the windows of earlier tests would live on, and be dressed again at every change.
+    qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     theme.set_scheme("light")
 
 

@@ -180,6 +180,7 @@ class FakeConnection(QObject):
         self.cards: tuple[ModelCard, ...] = ()
         self.stats: Stats | None = stats()
         self.started = self.restarts = 0
+        self.attended: bool | None = None
         self.closed = False
         self._up = threading.Event()
         self._up.set()
@@ -191,6 +192,9 @@ class FakeConnection(QObject):
         self.restarts += 1
         self.become("starting", "Starting the engine…")
 
+    def attend(self, seen: bool) -> None:
+        self.attended = seen
+
     def look(self) -> None:
         self.cards, self.stats = tuple(self.engine.models()), self.engine.stats()
         self.changed.emit()
@@ -200,8 +204,8 @@ class FakeConnection(QObject):
         self.engine.close()
         self._up.set()
 
-    def run(self, make) -> Worker:
-        """A started worker over `make(engine)`; it waits while the engine is starting."""
+    def run(self, make, after=None) -> Worker:
+        """A started worker over `make(engine)`; it waits while the engine is starting, and for the worker `after`."""
 
         def steps():
             assert self._up.wait(PATIENCE_S)
@@ -209,7 +213,7 @@ class FakeConnection(QObject):
                 raise Cancelled("The window was closed.")
             return (yield from make(self.engine))
 
-        worker = Worker(steps())
+        worker = Worker(steps(), after)
         worker.start()
         return worker
 

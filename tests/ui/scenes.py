@@ -101,6 +101,8 @@ class Stage:
         settings = QSettings(str(self.folder / "window.ini"), QSettings.Format.IniFormat)
         settings.setValue("view", name)
         self.window = Window(settings, self.connection, self.preferences, makers, {"chat": self._picker})
+        if name == views.WELCOME:
+            self.window.show_view(name)
         return self.window
 
     def view(self, name: str):
@@ -209,6 +211,14 @@ def read_held(stage: Stage) -> None:
     stage.view("pictures").read([Path("/files/Autumn report.pdf")])
 
 
+def pick_a_model(stage: Stage) -> None:
+    stage.view("welcome").show_step(1)
+
+
+def look_at_keys(stage: Stage) -> None:
+    stage.view("welcome").show_step(2)
+
+
 def nothing(_stage: Stage) -> None:
     pass
 
@@ -238,6 +248,10 @@ SCENES = {
     "models, empty": Scene("models"),
     "models, in use": Scene("models", with_models),
     "settings": Scene("settings", with_model),
+    "welcome": Scene("welcome"),
+    "welcome, no model": Scene("welcome", then=pick_a_model),
+    "welcome, models": Scene("welcome", with_models, pick_a_model),
+    "welcome, looks": Scene("welcome", then=look_at_keys),
 }
 
 

@@ -16,7 +16,7 @@ from crane_app.engine.process.reach import Start, tidy
 from crane_app.engine.request import Job, Request
 from crane_app.errors import CraneError, DeviceLost
 from crane_app.pipelines.chat import events
-from crane_app.ui.connection import Connection
+from crane_app.ui.connection import BUSY_LOOK_MS, LOOK_MS, UNSEEN_LOOK_MS, Connection
 from crane_app.ui.worker import stop_all
 
 ECHO = Path(__file__).parents[1] / "process" / "echo.py"
@@ -59,6 +59,28 @@ def test_the_window_need_not_wait_for_the_engine(qtbot, join):
     qtbot.waitUntil(lambda: came == [engine] and connection.state == "ready")
 
 
+def test_what_is_to_come_after_a_worker_waits_for_it(qtbot, join):
+    # GIVEN something under way
+    gate, came = threading.Event(), []
+    connection = join(Peerless)
+    connection.start()
+
+    def steps(name, until=None):
+        if until is not None:
+            assert until.wait(20)
+        yield name
+
+    first = connection.run(lambda _engine: steps("first", gate))
+    second = connection.run(lambda _engine: steps("second"), after=first)
+    for worker in (first, second):
+        worker.yielded.connect(came.append)
+    qtbot.waitUntil(lambda: connection.state == "ready")
+    # WHEN it goes on THEN the other follows
+    gate.set()
+    qtbot.waitUntil(lambda: len(came) == 2)
+    assert came == ["first", "second"]
+
+
 def test_an_engine_that_cannot_start_is_told_and_can_be_tried_again(qtbot, join):
     # GIVEN an engine that fails the first time
     answers = iter([CraneError("The engine could not be started: no room."), Peerless()])
@@ -79,6 +101,31 @@ def test_an_engine_that_cannot_start_is_told_and_can_be_tried_again(qtbot, join)
     # AND a second try works
     connection.restart()
     qtbot.waitUntil(lambda: connection.state == "ready")
+
+
+def test_an_engine_that_nobody_sees_is_hardly_looked_at(qtbot, join):
+    # GIVEN an idle engine, looked at every two seconds
+    connection = join(Peerless)
+    connection.start()
+    qtbot.waitUntil(lambda: connection.state == "ready" and connection._timer.interval() == LOOK_MS)
+    # WHEN the window is hidden THEN it is looked at once a minute
+    connection.attend(False)
+    connection.look()
+    qtbot.waitUntil(lambda: connection._timer.interval() == UNSEEN_LOOK_MS)
+    # AND again as before when it comes back, from that moment on
+    connection.attend(True)
+    assert connection._timer.interval() == BUSY_LOOK_MS
+    qtbot.waitUntil(lambda: connection._timer.interval() == LOOK_MS)
+
+
+def test_work_under_way_is_looked_at_though_nobody_sees_it(qtbot, join):
+    engine = Peerless()
+    engine.stats_now = stats(running=1)
+    connection = join(lambda: engine)
+    connection.attend(False)
+    connection.start()
+    qtbot.waitUntil(lambda: connection.state == "busy")
+    assert connection._timer.interval() == BUSY_LOOK_MS
 
 
 def test_what_is_loaded_and_how_busy_it_is_are_looked_at(qtbot, join):

@@ -432,6 +432,23 @@ def test_the_microphone_stays_open_for_the_next_take_and_is_closed_later(qtbot, 
     qtbot.waitUntil(lambda: world.microphones[0].closed)
 
 
+def test_a_take_that_is_only_written_leaves_the_microphone_to_the_next(qtbot, view, world, sentence):
+    # GIVEN a take that is being written while another is spoken
+    view.hold.down()
+    world.microphones[-1].say(sentence)
+    view.hold.end()
+    view.hold.up()
+    view.hold.down()
+    assert view._behind
+    # WHEN it is written THEN the microphone is not about to be closed
+    qtbot.waitUntil(lambda: not view._behind, timeout=20_000)
+    assert not view._microphone._cools.isActive()
+    # AND after the other it is
+    view.hold.end()
+    qtbot.waitUntil(lambda: view._listening is None, timeout=20_000)
+    assert view._microphone._cools.isActive()
+
+
 # Files
 
 
@@ -568,6 +585,25 @@ def test_a_take_is_written_again_with_another_model(qtbot, view, world, sentence
     assert view.text.words() == "The cranes come."
 
 
+def test_trying_again_takes_the_model_that_was_asked_for(qtbot, view, world, sentence, monkeypatch):
+    # GIVEN a take that another model was to write again, while the device was lost
+    def lost(_self, _job):
+        raise DeviceLost("The device was lost. Load the model again.")
+
+    recording = world.takes.record()
+    recording.write(sentence)
+    take = recording.finish("unwritten")
+    monkeypatch.setattr(Ears, "open", lost)
+    view.write_again(take, on_disk("UsefulSensors/moonshine-base", job="dictate"))
+    qtbot.waitUntil(lambda: "lost" in view.notice.words() and view._transcribing is None, timeout=20_000)
+    monkeypatch.undo()
+    # WHEN it is tried again
+    view.notice.retried.emit()
+    # THEN by that model
+    qtbot.waitUntil(lambda: world.takes.all()[0].state == "done", timeout=20_000)
+    assert world.takes.all()[0].model == "moonshine-base"
+
+
 def test_nothing_is_deleted_before_it_is_asked(qtbot, view, world):
     kept(world, "One.")
     kept(world, "Two.")
@@ -583,6 +619,32 @@ def test_nothing_is_deleted_before_it_is_asked(qtbot, view, world):
     qtbot.waitUntil(lambda: view.list.rows.rowCount() == 1)
     assert len(world.takes.all()) == 1
     assert view.text.toPlainText() == ""
+
+
+def test_a_take_is_deleted_once_its_sound_is_closed(qtbot, view, world, monkeypatch):
+    # GIVEN a take that is played by a device which lets go late
+    let_go, deleted, delete = threading.Event(), threading.Event(), world.takes.delete
+
+    def clinging(_path):
+        try:
+            while True:
+                yield 0.0
+        finally:
+            assert let_go.wait(20)
+
+    monkeypatch.setattr(world.takes, "delete", lambda takes: (deleted.set(), delete(takes)))
+    world.player, over = clinging, world.player.over
+    kept(world)
+    view.enter()
+    choose(qtbot, view)
+    view.list.play_action.trigger()
+    # WHEN it is deleted THEN not while its file is open
+    view.list.delete_action.trigger()
+    view.list.question.yes.trigger()
+    assert not deleted.wait(0.2)
+    let_go.set()
+    qtbot.waitUntil(lambda: world.takes.all() == [])
+    world.player = SimpleNamespace(over=over)
 
 
 def test_all_are_deleted_together(qtbot, view, world):

@@ -25,7 +25,8 @@ from crane_app.ui import app
 def watch():
     window = next(w for w in QApplication.topLevelWidgets() if hasattr(w, "connection"))
     def over():
-        if window.connection.state == "ready" and len(window.made()) == 6:
+        # With the introduction, as in every new home.
+        if window.connection.state == "ready" and len(window.made()) == 7:
             window.close()
     window.timer = QTimer(window, interval=50)
     window.timer.timeout.connect(over)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from PySide6.QtGui import QGuiApplication, QTextCursor
 from PySide6.QtWidgets import QFileDialog
 
 from crane_app.errors import CraneError, Unsupported
-from crane_app.ui.read_aloud.marked_text import MarkedText
+from crane_app.ui.read_aloud import narrator
+from crane_app.ui.read_aloud.marked_text import LONGEST_LINE, MarkedText, broken
 from crane_app.ui.read_aloud.view import ReadAloudView
 from crane_app.ui.worker import stop_all
 from tests.pipelines.mouth import FakeSpeaker, FakeTeller
@@ -309,6 +311,33 @@ def test_a_change_of_the_text_pauses_at_the_sentence_that_was_heard(qtbot, view,
     assert said_so_far(teller).count("Three cranes.") == made
 
 
+def test_sentences_of_a_text_that_is_no_more_are_not_taken(qtbot, view, monkeypatch):
+    # GIVEN a text that is being cut into sentences
+    gate, cut = threading.Event(), narrator._prepared
+
+    def slow(*what):
+        yield
+        assert gate.wait(20)
+        return (yield from cut(*what))
+
+    monkeypatch.setattr(narrator, "_prepared", slow)
+    view.show_text(TEXT)
+    # WHEN another takes its place
+    view.text.selectAll()
+    view.text.insertPlainText("Another text.")
+    gate.set()
+    # THEN its sentences are those to come
+    qtbot.waitUntil(lambda: view.narrator.fresh)
+    assert [each.text for each in view.narrator.sentences] == ["Another text."]
+
+
+def test_other_sentences_are_not_heard_under_the_numbers_of_these(qtbot, view, speaker):
+    hold(qtbot, view, speaker)
+    view.narrator.prepare("Another text.", False, "", 0)
+    qtbot.waitUntil(lambda: len(view.narrator.sentences) == 1)
+    assert not view.narrator.speaking
+
+
 def test_emptying_the_text_while_it_is_heard_shows_the_start_again(qtbot, view, speaker):
     hold(qtbot, view, speaker)
     view.text.selectAll()
@@ -559,3 +588,21 @@ def test_places_are_the_same_for_qt_and_python(qtbot, text):
         field.place = at
         assert field.place == at
         assert field._place.position() == len(text[:at].encode("utf-16-le")) // 2
+
+
+@pytest.mark.parametrize("text", ["word and more. " * 5_000, "鶴は眠ります。" * 5_000, "x" * 50_000, "a\n" * 50_000])
+def test_no_line_is_so_long_that_it_stalls_the_window(qtbot, text):
+    # GIVEN a field that is given or pasted a long text
+    given, pasted, data = MarkedText(), MarkedText(), QMimeData()
+    data.setText(text)
+    given.replace(text)
+    pasted.insertFromMimeData(data)
+    for field in (given, pasted):
+        qtbot.addWidget(field)
+        # THEN its lines are broken, and nothing is lost
+        assert max(map(len, field.text().split("\n"))) <= LONGEST_LINE
+        assert field.text().replace("\n", "") == text.replace("\n", "")
+
+
+def test_a_long_line_is_broken_between_words():
+    assert set(broken("crane " * 5_000).split()) == {"crane"}

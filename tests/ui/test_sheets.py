@@ -13,6 +13,7 @@ from crane_app.errors import DeviceLost
 from crane_app.library.pages import Pages
 from crane_app.media.pages import sheet
 from crane_app.media.reader import Line
+from crane_app.pipelines.kept_reading import fingerprint
 from crane_app.ui.pictures.queue import State
 from crane_app.ui.pictures.sheets import KEPT_LOOKS, Looks, PageReader, Source, look_of
 from crane_app.ui.worker import stop_all
@@ -176,6 +177,46 @@ def test_the_next_program_offers_to_go_on_and_reads_only_what_is_missing(qtbot, 
     qtbot.waitUntil(lambda: done(view))
     assert view.queue.entries[0].state is State.DONE
     qtbot.waitUntil(lambda: pages.unfinished() == [])
+
+
+def test_what_is_removed_while_it_is_read_ends_before_the_next_begins(qtbot, scan, widths, tmp_path):
+    # GIVEN a document whose first page is being read, and another one
+    other = tmp_path / "other.png"
+    Image.new("L", (80, 30), "white").save(other)
+    pages, busy = Pages(tmp_path / "kept"), []
+    here = Here(widths)
+
+    class Watched:
+        most = 0
+
+        def open(self, job):
+            if job.kind == "draw":
+                yield from here.open(job)
+                return
+            busy.append(job)
+            self.most = max(self.most, len(busy))
+            try:
+                yield from here.open(job)
+            finally:
+                busy.remove(job)
+
+    engine = Watched()
+    view = shown(qtbot, PageReader(FakeConnection(engine), pages))
+    view.read([scan, other])
+    qtbot.waitUntil(lambda: len(busy) == 1)
+    # WHEN it is removed, and all that was read is forgotten
+    view.queue.remove(view.queue.entries[0])
+    said = []
+    view.said.connect(said.append)
+    widths.gate.release(1)  # the page under way
+    widths.gate.release(1)
+    qtbot.waitUntil(lambda: done(view))
+    view.forget()
+    qtbot.waitUntil(lambda: "Nothing that was read is kept any more." in said)
+    # THEN one was read at a time, and nothing comes later
+    assert engine.most == 1
+    assert busy == []
+    assert not pages.kept(fingerprint(scan, scan.name)).texts
 
 
 BAD = {

@@ -263,6 +263,18 @@ def test_the_diagnostics_are_copied_once(qtbot, open_window, monkeypatch):
     assert asked == [1]
 
 
+def test_a_window_out_of_sight_leaves_the_engine_alone(qtbot, open_window, connection):
+    # GIVEN a window in sight
+    window = open_window()
+    assert connection.attended
+    # WHEN it is minimised or hidden THEN the connection knows, and when it is back
+    for away, back in ((window.showMinimized, window.showNormal), (window.hide, window.show)):
+        away()
+        qtbot.waitUntil(lambda: connection.attended is False)
+        back()
+        qtbot.waitUntil(lambda: connection.attended is True)
+
+
 def test_appearance_is_a_preference(open_window, preferences):
     window = open_window()
     next(action for action in window.schemes.actions() if action.data() == "dark").trigger()

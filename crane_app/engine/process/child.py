@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _exit(status: int) -> None:
+def leave(status: int) -> None:
     """Leave without waiting for threads of libraries that do not end."""
     logging.shutdown()
     late = threading.Timer(DRAIN, os._exit, (status,))
@@ -230,4 +230,4 @@ def _exit(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _exit(main())
+    leave(main())

@@ -199,6 +199,8 @@ def own_command() -> tuple[str, ...]:
 def _environment() -> dict[str, str]:
     """Ours; and where this package lies, since -P takes away the folder it may have been found in."""
     root = Path(__file__).parents[3]
+    if getattr(sys, "frozen", False):
+        return dict(os.environ)
     if root.name.endswith("-packages"):  # installed: found anyway, and must not come before the standard library
         return dict(os.environ)
     paths = [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

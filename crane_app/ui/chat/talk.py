@@ -326,9 +326,9 @@ class Talk(QObject):
 
 def made_ready() -> Iterator[None]:
     """Bring the modules that the first question and the first answer need, before anyone waits for them."""
-    import markdown_it  # noqa: F401
-
+    from crane_app.media.blocks import Block
+    from crane_app.media.markdown import parse
     from crane_app.pipelines import conversation  # noqa: F401
 
-    return
     yield
+    parse(Block("prose", "*a*"))

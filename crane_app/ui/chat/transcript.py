@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QToolBu
 
 from crane_app.ui import tab_order
 from crane_app.ui.icons import icon
-from crane_app.ui.markdown.view import MarkdownView, warm
+from crane_app.ui.markdown.view import MarkdownView
 from crane_app.ui.slices import slices
 from crane_app.ui.theme import SPACE
 
@@ -54,7 +54,6 @@ class Transcript(QAbstractScrollArea):
         self._bar.valueChanged.connect(self._scrolled)
         self.jump = self._jump_button()
         self.leaving: Callable[[bool], bool] | None = None  # where Tab goes on from its ends, if it is part of a view
-        warm()
 
     def widgets(self) -> tuple[Any, ...]:
         return tuple(self._widgets)

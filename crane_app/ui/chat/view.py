@@ -55,7 +55,7 @@ class ChatView(View):
         self._show_send_key()
         self._opened()
         self._ready = Worker(made_ready())
-        self._ready.start()
+        QTimer.singleShot(0, self, self._ready.start)  # beside the first paint it would only slow that down
         if chats.notice:
             QTimer.singleShot(0, lambda: self.said.emit(chats.notice))
 

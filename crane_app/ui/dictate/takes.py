@@ -221,9 +221,15 @@ class TakesPane(QWidget):
         self._refresh_actions()
 
     def _delete(self) -> None:
-        asked = self._asked
+        asked, playing = self._asked, self._playing
         self.stop()
-        self._on_disk(lambda: self.takes.delete_all() if asked is None else self.takes.delete(asked), news=self._gone)
+
+        def delete() -> None:
+            if playing is not None:
+                playing.wait()  # Windows deletes no file that is open
+            self.takes.delete_all() if asked is None else self.takes.delete(asked)
+
+        self._on_disk(delete, news=self._gone)
 
     def _gone(self) -> None:
         self.picked.emit(None)

@@ -193,7 +193,8 @@ class DictateView(View):
 
     def _over(self, listening: Listening, take: Any) -> None:
         self._behind.discard(listening)
-        self._microphone.rest()
+        if self._listening in (None, listening) or self._listening.stopped:
+            self._microphone.rest()
         self.list.rescan(take.id if take is not None else "")
         if listening is not self._listening:
             return
@@ -236,7 +237,8 @@ class DictateView(View):
         work.segment.connect(self._segment_came)
         work.loading.connect(self._model_comes)
         work.progress.connect(self._progress_came)
-        work.failed.connect(lambda why: self._tell(why, lambda: self._transcribe(Transcribing(work.path, work.take))))
+        again = Transcribing(work.path, work.take)
+        work.failed.connect(lambda why: self._tell(why, lambda: self._transcribe(again, entry)))
         work.over.connect(lambda transcript: self._written(work, transcript))
         work.start(self._connection, model)
         self.titled.emit("" if work.take else work.path.name)

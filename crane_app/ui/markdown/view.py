@@ -6,7 +6,6 @@ milliseconds (ui/slices.py). The view has no scroll bar of its own; `grew` tells
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator
 from math import ceil
 
 from PySide6.QtCore import QEvent, QRect, QSize, QTimer, Signal
@@ -14,7 +13,7 @@ from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QSizePolicy
 
 from crane_app.media.blocks import Block, Splitter
-from crane_app.media.markdown import closed, parse
+from crane_app.media.markdown import closed
 from crane_app.ui import theme
 from crane_app.ui.markdown.code import Code
 from crane_app.ui.markdown.passage import Passage
@@ -23,7 +22,6 @@ from crane_app.ui.markdown.reading import Reading
 from crane_app.ui.markdown.selection import between
 from crane_app.ui.markdown.table import Table
 from crane_app.ui.slices import slices
-from crane_app.ui.worker import Worker
 
 REFRESH = 33  # milliseconds
 BODY = 1.1  # times the system's font, as every text that is read
@@ -32,21 +30,6 @@ TOLD = 10_000  # characters that a screen reader is given at once
 USUAL = 600  # pixels; the width to reckon with before the first layout
 
 Piece = Passage | Code
-
-_warmed = False
-
-
-def warm() -> None:
-    """Load the parser on another thread, before it is needed."""
-    global _warmed
-    if not _warmed:
-        _warmed = True
-        Worker(_load()).start()
-
-
-def _load() -> Generator[None, None, None]:
-    yield
-    parse(Block("prose", "*a*"))
 
 
 class MarkdownView(Reading):

@@ -38,7 +38,8 @@ def in_tab_order(widgets: Iterable[QWidget]) -> None:
     """Let the Tab key go through these, and within each through what it holds, in this order."""
     held = ([each, *each.findChildren(QWidget)] for each in widgets)
     tab = Qt.FocusPolicy.TabFocus
-    stops = [each for family in held for each in family if each.focusPolicy() & tab and not each.isWindow()]
+    inside = (each for family in held for each in family if each.window() is family[0].window())  # a popup is not
+    stops = [each for each in inside if each.focusPolicy() & tab]
     for before, after in itertools.pairwise(stops):
         QWidget.setTabOrder(before, after)
 

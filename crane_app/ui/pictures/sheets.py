@@ -128,7 +128,7 @@ class PageReader:
             return (yield from steps(KeptReading(engine, self._pages)))
 
         if self._connection is not None:
-            return self._connection.run(with_engine)
+            return self._connection.run(with_engine, after)
         return _started(Worker(self._in_this_process(with_engine), after))
 
     def _in_this_process(self, steps: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:

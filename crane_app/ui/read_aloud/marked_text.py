@@ -5,14 +5,16 @@ Places are told in signs of Python's; Qt counts an emoji as two.
 
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 
-from PySide6.QtCore import QEvent, QPoint, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QMimeData, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QTextCursor
 from PySide6.QtWidgets import QApplication, QPlainTextEdit, QTextEdit
 
 from crane_app.ui import theme
 
 LEAST_LINES = 6  # in sight
+LONGEST_LINE = 10_000  # signs; Qt lays out a line as a whole, which takes it seconds for a million
 _WIDE = re.compile("[\U00010000-\U0010ffff]")
 
 
@@ -39,10 +41,10 @@ class MarkedText(QPlainTextEdit):
         return text
 
     def replace(self, text: str) -> None:
-        """Another text, in a way that can be undone."""
+        """Another text, in a way that can be undone; lines beyond LONGEST_LINE are broken."""
         cursor = QTextCursor(self.document())
         cursor.select(QTextCursor.SelectionType.Document)
-        cursor.insertText(text)
+        cursor.insertText(broken(text))
         self.moveCursor(QTextCursor.MoveOperation.Start)
         self.place = 0
 
@@ -68,6 +70,11 @@ class MarkedText(QPlainTextEdit):
     def marked(self) -> str:
         """The text that is marked."""
         return self._range().selection().toPlainText() if self._marked else ""
+
+    def insertFromMimeData(self, source: QMimeData) -> None:
+        """What is pasted, its lines broken as in `replace`."""
+        self.insertPlainText(broken(source.text()))
+        self.ensureCursorVisible()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         self._pressed = event.position().toPoint()
@@ -119,3 +126,19 @@ class MarkedText(QPlainTextEdit):
 
     def _ours(self, at: int) -> int:
         return at - bisect_left(range(len(self._wide)), at, key=lambda number: self._wide[number] + number)
+
+
+def broken(text: str) -> str:
+    """The text with line ends added where a line has more than LONGEST_LINE signs; nothing is lost."""
+    return "\n".join(piece for line in text.split("\n") for piece in _pieces(line))
+
+
+def _pieces(line: str) -> Iterator[str]:
+    start = 0
+    while len(line) - start > LONGEST_LINE:
+        last = start + LONGEST_LINE
+        gap = max(line.rfind(sign, start, last) for sign in " 。")
+        end = last if gap < 0 else gap + 1
+        yield line[start:end]
+        start = end
+    yield line[start:]

@@ -51,12 +51,16 @@ class Narrator(QObject):
     def outdate(self) -> None:
         """The text is changing: fall silent; `prepare` will follow."""
         self.fresh = False
+        if self._preparing is not None:
+            self._preparing.cancel()  # it cuts a text that is no more
         self.pause()
 
     def prepare(self, text: str, markdown: bool, code: str, place: int) -> None:
         """Cut the text into sentences, and go to the one at `place`; code: what is said for a block of it."""
 
         def came(sentences: list[Any]) -> None:
+            if self.speaking:  # of other sentences, whose numbers mean nothing here
+                self._hush()
             self.sentences, self.fresh = sentences, True
             self.before = [0, *itertools.accumulate(len(each.text) for each in sentences)]
             self.index = self.at(place)
