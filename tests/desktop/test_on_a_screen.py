@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def window(desk: Screen, model: str) -> Iterator[str]:
     """The program's window, ready for keys; gone afterwards."""
-    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch", CRANE_WELCOMED="yes")
     yield desk.window()
     program.send_signal(signal.SIGTERM)
     program.wait(20)
@@ -89,7 +89,7 @@ def test_a_second_start_brings_the_first_forward_and_ends(desk: Screen, window: 
 
 def test_after_kill_9_in_mid_answer_everything_up_to_the_last_second_is_there(desk: Screen, model: str):
     # GIVEN an answer under way
-    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch", CRANE_WELCOMED="yes")
     window, before = desk.window(), len(turns(desk))
     desk.type(window, "Go on for ever")
     desk.press(window, "Return")
@@ -100,7 +100,7 @@ def test_after_kill_9_in_mid_answer_everything_up_to_the_last_second_is_there(de
     kept = turns(desk)[-1]
     # THEN what was written is there, and after a new start it is shown as interrupted
     assert len(kept[1]) > 50
-    again = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    again = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch", CRANE_WELCOMED="yes")
     desk.window()
     until(lambda: turns(desk)[-1][2] == "interrupted", "an answer marked as interrupted")
     assert turns(desk)[-1][1] == kept[1]
