@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat_checkpoint import write_chat
+from tests.chat_checkpoint import dump, write_chat
 from tests.desktop.screen import Screen, drag, missing, screen, until
 
 pytestmark = [
@@ -28,8 +29,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Talks noise for as long as it is let."""
-    return str(write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=4096))
+    """Talks noise for as long as it is let: what would end it is a token it hardly ever makes."""
+    folder = write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=16384, eos_token_id=[198])
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    dump(folder / "config.json", {**config, "eos_token_id": 198})
+    return str(folder)
 
 
 @pytest.fixture
