@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat_checkpoint import write_chat
+from tests.chat_checkpoint import dump, write_chat
 from tests.desktop.screen import Screen, drag, missing, screen, until
 
 pytestmark = [
@@ -28,14 +29,17 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Talks noise for as long as it is let."""
-    return str(write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=4096))
+    """Talks noise for as long as it is let: what would end it is a token it hardly ever makes."""
+    folder = write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=16384, eos_token_id=[198])
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    dump(folder / "config.json", {**config, "eos_token_id": 198})
+    return str(folder)
 
 
 @pytest.fixture
 def window(desk: Screen, model: str) -> Iterator[str]:
     """The program's window, ready for keys; gone afterwards."""
-    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch", CRANE_WELCOMED="yes")
     yield desk.window()
     program.send_signal(signal.SIGTERM)
     program.wait(20)
@@ -89,7 +93,7 @@ def test_a_second_start_brings_the_first_forward_and_ends(desk: Screen, window: 
 
 def test_after_kill_9_in_mid_answer_everything_up_to_the_last_second_is_there(desk: Screen, model: str):
     # GIVEN an answer under way
-    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    program = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch", CRANE_WELCOMED="yes")
     window, before = desk.window(), len(turns(desk))
     desk.type(window, "Go on for ever")
     desk.press(window, "Return")
@@ -100,7 +104,7 @@ def test_after_kill_9_in_mid_answer_everything_up_to_the_last_second_is_there(de
     kept = turns(desk)[-1]
     # THEN what was written is there, and after a new start it is shown as interrupted
     assert len(kept[1]) > 50
-    again = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch")
+    again = desk.crane("app", CRANE_MODEL=model, CRANE_BACKEND="torch", CRANE_WELCOMED="yes")
     desk.window()
     until(lambda: turns(desk)[-1][2] == "interrupted", "an answer marked as interrupted")
     assert turns(desk)[-1][1] == kept[1]

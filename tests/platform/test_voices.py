@@ -22,7 +22,10 @@ from crane_app.platform import voices
 from crane_app.platform.voices import Voice, chosen, for_language, process
 from crane_app.platform.voices.process import Rendering, speakable
 
-STAND_IN = """#!{python}
+STAND_IN = """#!/bin/sh
+''':'
+exec "{python}" "$0" "$@"
+'''
 import json, os, pathlib, sys, wave
 text = "" if {listing!r} in " ".join(sys.argv) else sys.stdin.buffer.read().decode("utf-8")
 here = pathlib.Path(__file__).parent

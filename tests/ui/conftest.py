@@ -1,9 +1,10 @@
 """A window on a screen that is not there."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
-
-os.environ["QT_QPA_PLATFORM"] = f"offscreen:configfile={Path(__file__).with_name('screen.json')}"
 
 import pytest
 from fakes import FakeConnection, FakePreferences, FakeShelf
@@ -16,6 +17,11 @@ from crane_app.ui.app import ICON
 from crane_app.ui.window import Broken, Window
 from crane_app.ui.worker import stop_all
 
+# Qt takes the name of this file for one in the system's letters, which the folder of the tests may have others than.
+SCREEN = Path(tempfile.mkdtemp(prefix="crane-screen-"), "screen.json")
+shutil.copy(Path(__file__).with_name("screen.json"), SCREEN)
+atexit.register(shutil.rmtree, SCREEN.parent, ignore_errors=True)
+os.environ["QT_QPA_PLATFORM"] = f"offscreen:configfile={SCREEN}"
 HERE = Path(__file__).parent
 SCREENLESS = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints")
 

@@ -115,8 +115,8 @@ def faint(window: QMainWindow) -> list[str]:
         if not text or not widget.isVisible() or not widget.isEnabled():
             continue
         area = seen_part(window, widget, _letters(widget))
-        if area.width() < 8 or area.height() < 6:
-            continue
+        if area.width() < 8 or area.height() < max(6, 0.8 * _letters(widget).height()):
+            continue  # what is scrolled half out of sight shows half a sign
         ratio = contrast_in(image, area)
         if ratio < least:
             found.append(f"{told(widget)} {text!r}: {ratio:.2f}")
