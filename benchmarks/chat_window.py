@@ -31,7 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to stream, before and after")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="crane-") as home:
+    with tempfile.TemporaryDirectory(prefix="crane-", ignore_cleanup_errors=True) as home:
         for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
             os.environ[name] = home
         os.environ["TALKER_TEXT"] = ANSWER

@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to read, at most")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="crane-") as home:
+    with tempfile.TemporaryDirectory(prefix="crane-", ignore_cleanup_errors=True) as home:
         for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
             os.environ[name] = home
         os.environ["XDG_RUNTIME_DIR"] = home
@@ -75,6 +75,10 @@ def measured(path: Path, seconds: float) -> dict[str, Any]:
     connection.start()
     view = window.show_view("pictures")
     turn(lambda: connection.state == "ready")
+    for _ in views.imported():  # as the app does when it has started
+        pass
+    window.make_ahead()
+    turn(lambda: len(window.made()) == len(views.NAMES))
     probe, until = Probe(), time.monotonic() + seconds
     view.read([path])
     entry = view.queue.entries[0]

@@ -82,7 +82,6 @@ def take(views: list[str], text_size: int, out: Path, home: Path) -> None:
 
 def picture_of(name: str, folder: Path):
     """The window with a scene in it, as QPixmap."""
-    from PySide6.QtTest import QTest
     from scenes import SCENES, Stage, settled
 
     scene = SCENES[name]
@@ -97,12 +96,12 @@ def picture_of(name: str, folder: Path):
     else:
         scene.then(stage)
         wait_for(lambda: settled(stage))
-    QTest.qWait(SETTLE_MS)
+    rest(SETTLE_MS)
     picture = window.grab()
     stage.rest()
     window.close()
     window.deleteLater()
-    QTest.qWait(50)
+    rest(50)
     stage.chats.close()
     return picture
 
@@ -125,14 +124,22 @@ def read_demo(stage) -> None:
     wait_for(lambda: view.queue.reading is None)
 
 
+def rest(milliseconds: int) -> None:
+    """Let the window live so long. QTest.qWait would keep other threads, which colour code, from running."""
+    from PySide6.QtCore import QEventLoop, QTimer
+
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
+
+
 def wait_for(done) -> None:
     """Let the window live until this is so."""
-    from PySide6.QtTest import QTest
 
     for _ in range(LONGEST_MS // STEP_MS):
         if done():
             return
-        QTest.qWait(STEP_MS)
+        rest(STEP_MS)
     raise SystemExit("What should be seen did not come in time.")
 
 

@@ -12,13 +12,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from crane_app.errors import BadInput, NotEnoughMemory
+from crane_app.media import opening
 
 Source = str | os.PathLike[str] | bytes
 
@@ -93,20 +93,7 @@ def opened(source: Source, name: str) -> BinaryIO:
     """The bytes of a source, to be read and sought; raises BadInput with the name, which comes quoted."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
-    try:
-        path = Path(source)
-        if path.is_dir():
-            raise BadInput(f"{name} is a folder. Name the pictures or PDFs in it.")
-        if path.exists() and not path.is_file():
-            raise BadInput(f"{name} is not a file but a device or pipe. Save its content to a file first.")
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise BadInput(f"There is no file {name}. Check its name and folder.") from error
-    except PermissionError as error:
-        raise BadInput(f"{name} may not be read by you. Change its permissions or copy it.") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{name} cannot be opened ({reason}). Check its name and disk.") from error
+    return opening.opened(source, name, "the pictures or PDFs")
 
 
 def _sheets(file: BinaryIO, name: str) -> _Sheets:

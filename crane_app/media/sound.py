@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from crane_app.errors import BadInput
+from crane_app.media.opening import opened
 
 RATE = 16_000  # hertz; what speech models hear
 BLOCK = 512  # samples: 32 ms at RATE
@@ -30,7 +30,7 @@ class Sound:
 
     def __init__(self, source: str | os.PathLike[str], name: str = "") -> None:
         self.name = f"'{_shown(name or str(source))}'"
-        handle = _opened(source, self.name)
+        handle = opened(source, self.name, "a sound file")
         try:
             self._file = _decoder(handle, self.name)
         except BaseException:
@@ -104,23 +104,6 @@ def level(block: np.ndarray) -> float:
         return FLOOR
     power = float(np.mean(np.square(block, dtype=np.float64)))
     return float(np.clip(10 * np.log10(max(power, 1e-12)), FLOOR, 0.0))
-
-
-def _opened(source: str | os.PathLike[str], name: str) -> BinaryIO:
-    try:
-        path = Path(source)
-        if path.is_dir():
-            raise BadInput(f"{name} is a folder. Name a sound file in it.")
-        if path.exists() and not path.is_file():
-            raise BadInput(f"{name} is not a file but a device or pipe. Save its content to a file first.")
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise BadInput(f"There is no file {name}. Check its name and folder.") from error
-    except PermissionError as error:
-        raise BadInput(f"{name} may not be read by you. Change its permissions or copy it.") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{name} cannot be opened ({reason}). Check its name and disk.") from error
 
 
 def _decoder(handle: BinaryIO, name: str) -> Any:
