@@ -330,7 +330,9 @@ class _Shared:
 
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(memory_limit=settings.now("gpu-memory-limit") or "")
+                self._engine = Engine(
+                    memory_limit=settings.now("gpu-memory-limit") or "", reuse=settings.now("prefix-reuse") or "all"
+                )
                 atexit.register(self._engine.close, drain=False)
             name = folder.name or str(folder)
             while name in self._names:

@@ -128,6 +128,9 @@ SETTINGS = (
     Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
     Setting("gpu-memory-limit", "text", None, "What models and conversations may take of the device's memory together: "
             "an amount like 5G or 5120M, or a share of what it has like 0.7."),
+    Setting("prefix-reuse", "choice", None, "Which beginnings of prompts are kept computed: all if not given; prompts, "
+            "not answers, so that no bit of a later answer depends on what is still there; or none.",
+            choices=("all", "prompts", "none")),
     Setting("welcomed", "yes-no", False, "Whether the introduction of the first start was shown."),
 )
 # fmt: on
