@@ -89,7 +89,9 @@ class Skips:
 
     def __init__(self, config: pytest.Config):
         options = config.option
-        self.whole = config.args == config.getini("testpaths") and not (options.keyword or options.markexpr)
+        self.whole = (
+            config.args == config.getini("testpaths") and not options.keyword and options.markexpr in ("", "not soak")
+        )
         self.seen: list[tuple[str, str]] = []
         self.found: list[str] = []
 

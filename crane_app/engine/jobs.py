@@ -12,6 +12,7 @@ from typing import Any
 
 from crane_app.backends import choose
 from crane_app.engine.loading import Loaded, loading
+from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelf, Shelved, let_go
 from crane_app.engine.reading import Resting, draw_page, read_pages
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
@@ -143,7 +144,8 @@ def _shelve(
         notes=(*loaded.notes, *missing.values()),
         hears=hears,
     )
-    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner, reuse=shelf.reuse), tokenizer, template))
+    scheduler = Scheduler(loaded.runner, reuse=shelf.reuse, gain=Gain())
+    shelf.put(Shelved(card, loaded, scheduler, tokenizer, template))
     return card
 
 

@@ -62,15 +62,15 @@ class NullCache(Rows):
 
 @dataclass
 class NullPending:
-    """tokens: drawn for each row, None for a middle chunk. fault: raised instead of being read."""
+    """tokens: drawn for each row, none for a middle chunk. fault: raised instead of being read."""
 
-    tokens: dict[int, int | None]
+    tokens: dict[int, tuple[int, ...]]
     fault: Exception | None = None
 
     def read(self) -> Result:
         if self.fault is not None:
             raise self.fault
-        return Result(tuple(() if t is None else (Drawn(t),) for t in self.tokens.values()))
+        return Result(tuple(tuple(map(Drawn, drawn)) for drawn in self.tokens.values()))
 
 
 @dataclass
@@ -96,11 +96,12 @@ class NullRunner:
         host = host_step(self.cache, work, self.vocabulary)
         plan_draw(work, [span.start for span in host.whole])
         self.on_launch(work)
-        tokens: dict[int, int | None] = {}
+        tokens: dict[int, tuple[int, ...]] = {}
         for item, span in zip(work, host.whole, strict=True):
-            given = self._carried(item.row, previous) if item.tokens is None else int(item.tokens[-1])
-            tokens[item.row] = self._draw(given, span.start + span.new, item.draw) if item.logits else None
-            self.cache.written[span.row] += [given] if item.tokens is None else item.tokens.tolist()
+            given = [self._carried(item.row, previous)] if item.tokens is None else item.tokens.tolist()
+            last = list(enumerate(given, span.start + 1))[span.new - item.logits :]
+            tokens[item.row] = tuple(self._draw(token, position, item.draw) for position, token in last)
+            self.cache.written[span.row] += given
             self.cache.advance(span.row, span.new)
         try:
             self.on_read(work)
@@ -119,6 +120,4 @@ class NullRunner:
 
     def _carried(self, row: int, previous: Pending | None) -> int:
         assert isinstance(previous, NullPending), "a carried token needs the step that drew it"
-        token = previous.tokens[row]
-        assert token is not None
-        return token
+        return previous.tokens[row][-1]
