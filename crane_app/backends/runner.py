@@ -11,6 +11,7 @@ import numpy as np
 from crane_app.backends.draw import plan_draw
 from crane_app.backends.plan import host_step
 from crane_app.contract import Array, Drawn, Inputs, Model, Result, Work
+from crane_app.errors import Unsupported
 
 
 class Runner:
@@ -37,12 +38,31 @@ class Runner:
             if draw.penalties is not None:
                 draw.inputs = backend.ops.take(tokens, step.out)
             inputs = Inputs(tokens, states=backend.join(states) if states else None)
-            outputs = self.model.forward(inputs, step, lambda logits, head: backend.ops.sample(logits, draw))
+            given = _given(work)
+
+            def choose(logits: Array, head: int) -> Array:
+                drawn = backend.ops.sample(logits, draw)
+                return drawn if given is None else backend.ops.put(drawn, *map(backend.array, given))
+
+            outputs = self.model.forward(inputs, step, choose)
             for span in host.spans:
                 self.cache.advance(span.row, span.new)
             ranked = self._rank(work, outputs.logits, outputs.tokens)
             backend.submit(self.cache, outputs.tokens, outputs.logits if keep_logits else None, ranked)
         return Pending(backend, tuple(work), outputs.tokens, outputs.logits if keep_logits else None, ranked)
+
+    def embed(self, item: Work) -> np.ndarray:
+        """See contract.Runner."""
+        host = host_step(self.cache, [item], self.model.vocabulary)
+        if item.tokens is None or not hasattr(self.model, "states"):
+            raise Unsupported("This model gives no embeddings. Choose a model for text.")
+        with self.backend.running():
+            step = self.backend.place(self.cache, host)
+            states = self.model.states(Inputs(self.backend.carry(host, None, [])), step)
+            self.cache.advance(item.row, len(host.tokens))
+            self.backend.submit(self.cache, states, None, None)
+            found: np.ndarray = self.backend.numpy(states)
+        return found
 
     def _rank(self, work: Sequence[Work], logits: Array, tokens: Array) -> tuple[Array, Array, Array] | None:
         most = max((item.top for item in work if item.logits), default=0)
@@ -85,6 +105,17 @@ def _states(work: Sequence[Work]) -> list[Array]:
         if item.memory != (0 if item.states is None else item.states.shape[0]):
             raise ValueError(f"row {item.row} asks for {item.memory} columns of memory and brings other states")
     return [item.states for item in work if item.states is not None]
+
+
+def _given(work: Sequence[Work]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which of the outputs are given, and as what."""
+    places, tokens, at = [], [], 0
+    for item in work:
+        if item.given is not None:
+            places += range(at, at + item.logits)
+            tokens += item.given.tolist()
+        at += item.logits
+    return (np.array(places, np.int32), np.array(tokens, np.int32)) if places else None
 
 
 def _sources(work: Sequence[Work], previous: Pending | None) -> list[int]:

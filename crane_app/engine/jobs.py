@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crane_app.backends import choose
+from crane_app.engine.embedding import embed, score
 from crane_app.engine.loading import Loaded, loading
 from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelf, Shelved, let_go
@@ -173,6 +174,8 @@ KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {
     "read": lambda shelf, job: read_pages(job, _reader),
     "draw": lambda shelf, job: draw_page(job),
     "transcribe": transcribe,
+    "embed": embed,
+    "score": score,
 }
 HOSTED = {"tokenize", "detokenize", "read", "draw"}  # run beside the device
 LONG = {"read"}  # of those, one at a time on a thread of their own, so that the short ones need not wait

@@ -100,7 +100,8 @@ class NullRunner:
         for item, span in zip(work, host.whole, strict=True):
             given = [self._carried(item.row, previous)] if item.tokens is None else item.tokens.tolist()
             last = list(enumerate(given, span.start + 1))[span.new - item.logits :]
-            tokens[item.row] = tuple(self._draw(token, position, item.draw) for position, token in last)
+            drawn = [self._draw(token, position, item.draw) for position, token in last]
+            tokens[item.row] = tuple(drawn if item.given is None else item.given.tolist())
             self.cache.written[span.row] += given
             self.cache.advance(span.row, span.new)
         try:
@@ -108,6 +109,14 @@ class NullRunner:
         except Exception as error:
             return NullPending(tokens, error)
         return NullPending(tokens)
+
+    def embed(self, item: Work) -> np.ndarray:
+        """States [L, 2]: each token and its position."""
+        (span,) = host_step(self.cache, [item], self.vocabulary).whole
+        assert item.tokens is not None
+        self.cache.written[span.row] += item.tokens.tolist()
+        self.cache.advance(span.row, span.new)
+        return np.stack([item.tokens, np.arange(span.start, span.start + span.new)], -1).astype(np.float32)
 
     def _draw(self, given: int, position: int, draw: Sampling | None) -> int:
         token = self.table(given, position)
