@@ -5,19 +5,18 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crane_app.backends import choose
-from crane_app.contract import Backend, DType, HostTensor, Listener, Runner
+from crane_app.contract import Backend, DType, HostTensor, Listener, Runner, Use
 from crane_app.engine import sources
+from crane_app.engine.packing import Packing
 from crane_app.engine.sources import Source, Weights
 from crane_app.errors import BadCheckpoint, Unsupported
+from crane_app.host import Host
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
@@ -76,15 +75,14 @@ def loading(
         with source.blamed():
             used = check(checkpoint, parameters)
         chosen = choose(backend, device, dtype)
+        packing = Packing(checkpoint, chosen)
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
             yield done, checkpoint.nbytes
-            leaves.update(_leaves(checkpoint, parameter, chosen))
+            leaves.update(_leaves(checkpoint, parameter, chosen, packing))
             done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
-        nbytes = (4 if chosen.dtype == "float32" else 2) * sum(math.prod(checkpoint.shapes[name]) for name in used)
-        notes = _notes(raw, sorted(set(checkpoint.shapes) - used))
-        notes += source.unpacked(checkpoint.nbytes, nbytes, chosen.dtype)
+        notes = _notes(raw, sorted(set(checkpoint.shapes) - used)) + packing.notes()
     model = module.build(chosen.ops, tree(leaves), config)
     runner = chosen.runner(model)
     return Loaded(
@@ -96,7 +94,7 @@ def loading(
         context=config.context,
         eos=_eos(source),
         generation=source.generation,
-        nbytes=nbytes,
+        nbytes=packing.nbytes,
         notes=notes,
         listener=model if hasattr(model, "encoder") else None,
         config=raw,
@@ -153,43 +151,41 @@ def _wanted(checkpoint: Weights, parameter: Parameter) -> Iterator[tuple[str, tu
             yield from leaf.names()
 
 
-def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend) -> Iterator[tuple[str, Any]]:
+def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing: Packing) -> Iterator[tuple[str, Any]]:
     """Paths and leaves of one parameter, read and handed over."""
     if isinstance(parameter, Products):
-        parts = (_pair(checkpoint, leaf) for leaf in parameter.leaves)
-        yield from zip((leaf.path for leaf in parameter.leaves), backend.leaves(parts), strict=True)
+        parts = (_pair(packing, leaf) for leaf in parameter.leaves)
+        for leaf, made in zip(parameter.leaves, backend.leaves(parts), strict=True):
+            packing.made(f"{leaf.path}.weight", made)
+            yield leaf.path, made
     elif isinstance(parameter, Experts):
-        for path, host in _stacks(checkpoint, parameter):
-            yield path, backend.leaf(host)
+        for path, names, host in _stacks(checkpoint, parameter, packing):
+            made = backend.leaf(host)
+            packing.made(names, made)
+            yield path, made
     else:
-        weight, bias = _pair(checkpoint, parameter.leaf)
-        yield parameter.leaf.path, backend.leaf(weight, bias, "tied" if parameter.tied else "table")
+        use: Use = "tied" if parameter.tied else "table"
+        weight, bias = _pair(packing, parameter.leaf, use)
+        made = backend.leaf(weight, bias, use)
+        packing.made(f"{parameter.leaf.path}.weight", made)
+        yield parameter.leaf.path, made
 
 
-def _pair(checkpoint: Weights, leaf: Tensors) -> tuple[HostTensor, HostTensor | None]:
-    bias = checkpoint.read(f"{leaf.path}.bias") if leaf.bias else None
-    return checkpoint.read(f"{leaf.path}.weight"), bias
+def _pair(packing: Packing, leaf: Tensors, use: Use = "product") -> tuple[Host, HostTensor | None]:
+    weight = packing.read(f"{leaf.path}.weight", use)
+    return weight, packing.plain(f"{leaf.path}.bias") if leaf.bias else None
 
 
-def _stacks(checkpoint: Weights, experts: Experts) -> Iterator[tuple[str, HostTensor]]:
-    """The two stacked tensors of a mixture, read expert by expert into place."""
+def _stacks(checkpoint: Weights, experts: Experts, packing: Packing) -> Iterator[tuple[str, str, Host]]:
+    """The two stacked tensors of a mixture, read expert by expert into place: path, name of a tensor in it, numbers."""
     for path, shape in experts.stacked().items():
         if path in checkpoint:
-            yield path, checkpoint.read(path)
+            yield path, path, packing.plain(path)
             continue
         parts = ("gate_proj", "up_proj") if path.endswith("gate_up_proj") else ("down_proj",)
-        first = checkpoint.read(f"{experts.path}.0.{parts[0]}.weight")
-        stack = np.empty(shape, first.array.dtype)
-        for expert in range(experts.count):
-            rows = np.split(stack[expert], len(parts))
-            for part, out in zip(parts, rows, strict=True):
-                name = f"{experts.path}.{expert}.{part}.weight"
-                if checkpoint.dtypes[name] != first.dtype:
-                    raise BadCheckpoint(
-                        f"{checkpoint.file_of(name).name}: {name} differs in type from the other experts"
-                    )
-                checkpoint.read_into(name, out)
-        yield path, HostTensor(stack, first.dtype)
+        names = [[f"{experts.path}.{expert}.{part}.weight" for part in parts] for expert in range(experts.count)]
+        packed = packing.experts(names)
+        yield path, names[0][0], packing.stack(names, shape) if packed is None else packed
 
 
 def _eos(source: Source) -> tuple[int, ...]:

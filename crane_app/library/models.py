@@ -115,7 +115,7 @@ def examine(folder: Path, source: Source = "folder", name: str = "") -> OnDisk:
         missing = facts.lacking(folder, sizes)
     except BadCheckpoint as error:
         return replace(entry, problem=str(error))
-    return replace(entry, problem=_problem(entry, weights, missing, sizes, said.ours and facts.quantised(raw)))
+    return replace(entry, problem=_problem(entry, weights, missing, sizes, facts.foreign(raw) if said.ours else ""))
 
 
 def import_folder(folder: Path) -> Path:
@@ -167,7 +167,7 @@ def listed(text: str) -> list[Path]:
     return [Path(each).expanduser() for each in text.split(os.pathsep) if each]
 
 
-def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[str, int], packed: bool) -> str:
+def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[str, int], packed: str) -> str:
     if not weights:
         others = sorted({Path(name).suffix for name in sizes} & set(facts.OTHERS))
         if others:
@@ -181,7 +181,7 @@ def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[
     if entry.job == "other":
         return _useless(entry.architecture)
     if packed:
-        return "Its weights are quantised; Crane reads float32, float16 and bfloat16."
+        return f"Its weights are packed as {packed}; Crane reads MLX's groups and GGUF."
     return ""
 
 

@@ -91,9 +91,12 @@ def test_what_crane_cannot_run_says_so(tmp_path):
     assert (entry.job, entry.problem) == ("other", "Crane has no use for WhisperForConditionalGeneration yet.")
 
 
-def test_packed_weights_of_our_own_families_are_told_before_loading(tmp_path):
-    entry = examine(write(tmp_path, {**QWEN3, "quantization": {"bits": 4}}))
-    assert entry.problem == "Its weights are quantised; Crane reads float32, float16 and bfloat16."
+def test_weights_that_are_packed_in_another_way_are_told_before_loading(tmp_path):
+    entry = examine(write(tmp_path, {**QWEN3, "quantization_config": {"quant_method": "gptq"}}))
+    assert entry.problem == "Its weights are packed as gptq; Crane reads MLX's groups and GGUF."
+    groups = {"bits": 4, "group_size": 64}
+    entry = examine(write(tmp_path, {**QWEN3, "quantization": groups, "quantization_config": groups}))
+    assert entry.problem == ""
 
 
 def test_the_numbers_of_a_picture_model_are_those_of_its_text_part(tmp_path):

@@ -20,6 +20,7 @@ from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import Step
 from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
+from crane_app.host import Host, Scheme
 
 
 def create(device: str, dtype: DType | None) -> Backend:
@@ -60,19 +61,36 @@ class Backend:
     def numpy(self, x: torch.Tensor) -> np.ndarray:
         return x.to(torch.float32 if x.is_floating_point() else torch.int32).cpu().numpy()
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+    def leaf(self, weight: Host, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+        if not isinstance(weight, HostTensor) and len(weight.shape) == 3:
+            return leaves.experts(weight, self._dtype, self._device)
+        if not isinstance(weight, HostTensor):
+            return self.leaves([(weight, bias)])[0]
         if use == "tied" and self.packs and bias is None:
             return leaves.tied(self._tensor(weight))
         if use != "product" or len(weight.shape) != 2:
             return leaves.table(*(None if x is None else self._tensor(x) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
-    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+    def fast(self, scheme: Scheme, use: Use = "product") -> bool:
+        return leaves.fast(scheme, use)
+
+    def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
         weights, biases = [], []
         for weight, bias in parts:
-            weights.append(self._tensor(weight))
+            weights.append(self._tensor(weight) if isinstance(weight, HostTensor) else weight)
             biases.append(None if bias is None else self._tensor(bias))
-        return leaves.merged(weights, biases, self.packs)
+        plain = [isinstance(weight, torch.Tensor) for weight in weights]
+        if all(plain):
+            return leaves.merged(weights, biases, self.packs)
+        if not any(plain):
+            return leaves.quantised(weights, biases, self._dtype, self._device)
+        return tuple(
+            leaves.merged([weight], [bias], self.packs)[0]
+            if isinstance(weight, torch.Tensor)
+            else leaves.quantised([weight], [bias], self._dtype, self._device)[0]
+            for weight, bias in zip(weights, biases, strict=True)
+        )
 
     def _tensor(self, host: HostTensor) -> torch.Tensor:
         return leaves.tensor(host, self._dtype, self._device)
