@@ -16,7 +16,7 @@ from crane_app.engine import sources
 from crane_app.engine.packing import Packing
 from crane_app.engine.sources import Source, Weights
 from crane_app.errors import BadCheckpoint, Unsupported
-from crane_app.host import Host
+from crane_app.host import QUANTS, Host
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
@@ -28,7 +28,8 @@ class Loaded:
     """A model ready to run. folder: its folder, or its GGUF file. eos: ids that end a text. nbytes: of its weights.
 
     config, generation: config.json and generation_config.json, or what stands for them.
-    notes: what a person should know about how it was loaded. listener: the model itself, if it turns speech into text.
+    packed: how most of its matrices are packed, "" if they are not. notes: what a person should know about how it was
+    loaded. listener: the model itself, if it turns speech into text.
     """
 
     folder: Path
@@ -41,13 +42,21 @@ class Loaded:
     generation: dict[str, Any]
     nbytes: int
     notes: tuple[str, ...]
+    packed: str = ""
     listener: Listener | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
+def load(
+    folder: Path,
+    backend: str | None = None,
+    device: str = "auto",
+    dtype: DType | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
+) -> Loaded:
     """The model in `folder`, all at once."""
-    steps = loading(folder, backend, device, dtype)
+    steps = loading(folder, backend, device, dtype, quantize, exact)
     while True:
         try:
             next(steps)
@@ -56,17 +65,27 @@ def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: 
 
 
 def loading(
-    folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None
+    folder: Path,
+    backend: str | None = None,
+    device: str = "auto",
+    dtype: DType | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
+    quantize: one of QUANTS, what matrices are packed to while they are read. exact: float32 arithmetic on the numbers
+    that the packed weights have.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
     source = sources.find(folder)
     raw = source.config
+    dtype = "float32" if exact else dtype
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
+        if quantize:
+            raise Unsupported(f"{unknown} Only what Crane defines itself can be packed while loading.") from unknown
         return (yield from _adapted(source, choose(backend, device, dtype), unknown))
     with source.blamed():
         config = module.read(raw)
@@ -75,7 +94,7 @@ def loading(
         with source.blamed():
             used = check(checkpoint, parameters)
         chosen = choose(backend, device, dtype)
-        packing = Packing(checkpoint, chosen)
+        packing = Packing(checkpoint, chosen, QUANTS[quantize] if quantize else 0, exact)
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
@@ -96,6 +115,7 @@ def loading(
         generation=source.generation,
         nbytes=packing.nbytes,
         notes=notes,
+        packed=packing.packed,
         listener=model if hasattr(model, "encoder") else None,
         config=raw,
     )
@@ -154,14 +174,14 @@ def _wanted(checkpoint: Weights, parameter: Parameter) -> Iterator[tuple[str, tu
 def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing: Packing) -> Iterator[tuple[str, Any]]:
     """Paths and leaves of one parameter, read and handed over."""
     if isinstance(parameter, Products):
-        parts = (_pair(packing, leaf) for leaf in parameter.leaves)
+        parts = (_pair(packing, leaf, "product", parameter.fine) for leaf in parameter.leaves)
         for leaf, made in zip(parameter.leaves, backend.leaves(parts), strict=True):
             packing.made(f"{leaf.path}.weight", made)
             yield leaf.path, made
     elif isinstance(parameter, Experts):
-        for path, names, host in _stacks(checkpoint, parameter, packing):
+        for path, name, host in _stacks(checkpoint, parameter, packing):
             made = backend.leaf(host)
-            packing.made(names, made)
+            packing.made(name, made)
             yield path, made
     else:
         use: Use = "tied" if parameter.tied else "table"
@@ -171,21 +191,20 @@ def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing
         yield parameter.leaf.path, made
 
 
-def _pair(packing: Packing, leaf: Tensors, use: Use = "product") -> tuple[Host, HostTensor | None]:
-    weight = packing.read(f"{leaf.path}.weight", use)
-    return weight, packing.plain(f"{leaf.path}.bias") if leaf.bias else None
+def _pair(packing: Packing, leaf: Tensors, use: Use, fine: bool = False) -> tuple[Host, HostTensor | None]:
+    weight = packing.read(f"{leaf.path}.weight", use, fine)
+    return weight, packing.numbers(f"{leaf.path}.bias") if leaf.bias else None
 
 
 def _stacks(checkpoint: Weights, experts: Experts, packing: Packing) -> Iterator[tuple[str, str, Host]]:
-    """The two stacked tensors of a mixture, read expert by expert into place: path, name of a tensor in it, numbers."""
+    """The two stacked tensors of a mixture: path, the name of a tensor in it, numbers."""
     for path, shape in experts.stacked().items():
         if path in checkpoint:
-            yield path, path, packing.plain(path)
+            yield path, path, packing.read(path, rank=3)
             continue
         parts = ("gate_proj", "up_proj") if path.endswith("gate_up_proj") else ("down_proj",)
         names = [[f"{experts.path}.{expert}.{part}.weight" for part in parts] for expert in range(experts.count)]
-        packed = packing.experts(names)
-        yield path, names[0][0], packing.stack(names, shape) if packed is None else packed
+        yield path, names[0][0], packing.experts(names, shape)
 
 
 def _eos(source: Source) -> tuple[int, ...]:
