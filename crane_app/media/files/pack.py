@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -30,18 +31,22 @@ def pack(host: HostTensor, scheme: Scheme) -> Groups:
     q = np.empty((len(rows), width * scheme.bits // 32), np.uint32)
     held = np.uint16 if scheme.dtype == "bfloat16" else np.dtype(scheme.dtype)
     scales, biases = (np.empty((len(rows), groups), held) for _ in range(2))
-    step = max(PIECE // width, 1)
 
-    def piece(at: int) -> None:
-        here = slice(at, at + step)
+    def piece(here: slice) -> None:
         made = grouped(widened(HostTensor(rows[here], host.dtype)), scheme.size, scheme.bits, scheme.dtype)
         q[here], scales[here], biases[here] = made.packed, made.scales.array, made.biases.array
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
-        for _ in pool.map(piece, range(0, len(rows), step)):
-            pass
+    each_piece(len(rows), width, piece)
     pair = [HostTensor(each.reshape(*lead, groups), scheme.dtype) for each in (scales, biases)]
     return Groups(q.reshape(*lead, -1), pair[0], pair[1], scheme.size, scheme.bits)
+
+
+def each_piece(rows: int, width: int, work: Callable[[slice], None]) -> None:
+    """Do something with all rows of a matrix, some at a time, on several threads."""
+    step = max(PIECE // width, 1)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+        for _ in pool.map(work, (slice(at, at + step) for at in range(0, rows, step))):
+            pass
 
 
 def nbytes_of(scheme: Scheme, shape: tuple[int, ...]) -> int:
