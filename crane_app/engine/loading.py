@@ -74,13 +74,13 @@ def loading(
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
-    quantize: one of QUANTS, what matrices are packed to while they are read. exact: float32 arithmetic on the numbers
-    that the packed weights have.
+    quantize: one of QUANTS, what matrices are packed to while they are read. exact: arithmetic on the numbers that the
+    packed weights have, in float32 unless `dtype` says otherwise.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
     source = sources.find(folder)
     raw = source.config
-    dtype = "float32" if exact else dtype
+    dtype = (dtype or "float32") if exact else dtype
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
