@@ -12,7 +12,19 @@ from starlette.routing import Route
 
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard
-from crane_app.server import anthropic, chat, completions, hearing, insight, looks, ollama, sglang, speaking, words
+from crane_app.server import (
+    anthropic,
+    chat,
+    completions,
+    hearing,
+    insight,
+    looks,
+    ollama,
+    responses,
+    sglang,
+    speaking,
+    words,
+)
 from crane_app.server.answers import Answers
 from crane_app.server.body import Gone
 from crane_app.server.guard import Access, Guard
@@ -25,6 +37,7 @@ from crane_app.server.templates import Templates
 ENDPOINTS: tuple[Endpoint, ...] = (
     *chat.ENDPOINTS,
     *completions.ENDPOINTS,
+    *responses.ENDPOINTS,
     *words.ENDPOINTS,
     *sglang.ENDPOINTS,
     *anthropic.ENDPOINTS,

@@ -57,10 +57,11 @@ def _calls(where: str, calls: Any) -> list[dict[str, Any]]:
     """Earlier calls with their arguments as objects, which is what templates expect."""
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise refused(where, f"{where} must be a list of calls.")
-    return [_called(where, call) for call in calls]
+    return [called(where, call) for call in calls]
 
 
-def _called(where: str, call: dict[str, Any]) -> dict[str, Any]:
+def called(where: str, call: dict[str, Any]) -> dict[str, Any]:
+    """An earlier call with its arguments as an object; Problem 400 if they are none."""
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise refused(where, f"{where} must hold functions with a name and arguments.")
