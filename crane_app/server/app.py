@@ -20,6 +20,7 @@ from crane_app.server import (
     insight,
     looks,
     ollama,
+    openapi,
     responses,
     sglang,
     speaking,
@@ -34,6 +35,11 @@ from crane_app.server.shelf import Offer
 from crane_app.server.sse import reply
 from crane_app.server.templates import Templates
 
+
+async def described(call: Call) -> Response:
+    return reply(openapi.document(ENDPOINTS))
+
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     *chat.ENDPOINTS,
     *completions.ENDPOINTS,
@@ -46,6 +52,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *speaking.ENDPOINTS,
     *insight.ENDPOINTS,
     *looks.ENDPOINTS,
+    Endpoint("GET", ("/openapi.json",), "This list for programs, as OpenAPI 3.1", described),
 )
 
 

@@ -23,7 +23,7 @@ from crane_app.errors import Cancelled
 from crane_app.media.sound import Sound
 from crane_app.pipelines.hearing import Ear
 from crane_app.pipelines.transcript import Transcript, as_srt, as_vtt, transcribe
-from crane_app.server.fields import Table, harmless, honoured, one_of, take, text, unmet
+from crane_app.server.fields import Table, harmless, honoured, one_of, shaped, take, text, unmet
 from crane_app.server.problems import Problem, refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import reply
@@ -32,8 +32,14 @@ MOST_FIELDS = 64
 LISTS = ("timestamp_granularities", "include")
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 
+
+@shaped(type="string", format="binary")
+def _upload(value: Any) -> Any:
+    return value
+
+
 FIELDS: Table = (
-    honoured("file", lambda value: value, "an upload: WAV, FLAC, MP3, Ogg and others, at most 32 MiB with the rest"),
+    honoured("file", _upload, "an upload: WAV, FLAC, MP3, Ogg and others, at most 32 MiB with the rest"),
     honoured("model", text(1000), "a speech model of GET /v1/models; the first one if left out"),
     honoured("response_format", one_of(*FORMATS), "json, text, verbose_json, srt, vtt; json if left out"),
     honoured("language", one_of("en", "english"), "English is what Moonshine hears"),
@@ -129,4 +135,14 @@ def _formed(transcript: Transcript, form: str) -> Response:
     return reply({"task": "transcribe", **said})
 
 
-ENDPOINTS = (Endpoint("POST", ("/v1/audio/transcriptions",), "Write down what is said in a sound file", run, FIELDS),)
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        ("/v1/audio/transcriptions",),
+        "Write down what is said in a sound file",
+        run,
+        FIELDS,
+        takes="multipart/form-data",
+        needs=("file",),
+    ),
+)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crane_app.server import messages
-from crane_app.server.fields import mapping, some
+from crane_app.server.fields import mapping, shaped, some
 from crane_app.server.problems import Problem, refused
 from crane_app.server.tools import offered
 
@@ -33,6 +33,24 @@ def tool_choice(value: Any) -> Any:
     """A word, or a function by its name, in the form of a chat request."""
     if isinstance(value, dict) and value.get("type") == "function" and "name" in value:
         return {"type": "function", "function": {"name": value["name"]}}
+    return value
+
+
+_PART = {"type": "object", "properties": {"type": {"enum": [*TEXTS, "refusal"]}}, "required": ["type", "text"]}
+_SAID = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
+
+
+@shaped(anyOf=[
+    {"type": "string"},
+    {"type": "array", "minItems": 1, "maxItems": messages.MOST, "items": {"anyOf": [
+        {"type": "object", "required": ["role", "content"],
+         "properties": {"type": {"const": "message"}, "role": {"enum": list(ROLES)}, "content": _SAID}},
+        {"type": "object", "properties": {"type": {"enum": ["reasoning", "function_call", "function_call_output"]}},
+         "required": ["type"]},
+    ]}},
+])  # fmt: skip
+def given(value: Any) -> Any:
+    """As it is: `turns` says what is wrong with it, and where."""
     return value
 
 

@@ -46,9 +46,7 @@ def metadata(value: Any) -> dict[str, str]:
 
 FIELDS: Table = (
     honoured("model", text(1000), "a name of GET /v1/models; the first one if left out"),
-    honoured(
-        "input", lambda value: value, "a text, or items: message, reasoning, function_call, function_call_output"
-    ),
+    honoured("input", items.given, "a text, or items: message, reasoning, function_call, function_call_output"),
     honoured("instructions", text(), "told first, as the system"),
     honoured("max_output_tokens", sampling.ranged("max_tokens"), "never past the context"),
     *(each for each in sampling.SAMPLING if each.name not in ("max_tokens", "n", "stream_options")),
@@ -310,4 +308,8 @@ def _failed(told: _Told, output: Output, problem: Problem) -> dict[str, Any]:
     return told.as_json("failed", output.items, error=fault)
 
 
-ENDPOINTS = (Endpoint("POST", ("/v1/responses",), "Answer a conversation, as the Responses API has it", run, FIELDS),)
+ENDPOINTS = (
+    Endpoint(
+        "POST", ("/v1/responses",), "Answer a conversation, as the Responses API has it", run, FIELDS, needs=("input",)
+    ),
+)

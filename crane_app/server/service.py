@@ -60,6 +60,10 @@ class Call:
         """The body's honoured fields."""
         return take(self.endpoint.fields, await self.given())
 
+    def query(self) -> dict[str, Any]:
+        """The parameters behind the path."""
+        return take(self.endpoint.query, dict(self.http.query_params))
+
     async def wait(self, work: Awaitable[Any]) -> Any:
         """The result of `work`, which ends when the client hangs up."""
 
@@ -75,7 +79,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """paths: the first is the documented one, the others do the same. shape: of the body of its errors."""
+    """paths: the first is the documented one, the others do the same. shape: of the body of its errors.
+
+    query: the parameters behind the path. takes: the body's content type. needs: the fields it cannot do without;
+    either: those of which it needs exactly one.
+    """
 
     method: str
     paths: tuple[str, ...]
@@ -83,3 +91,7 @@ class Endpoint:
     run: Callable[[Call], Awaitable[Response]]
     fields: Table = ()
     shape: Callable[[Problem], Any] = lambda problem: problem.body
+    query: Table = ()
+    takes: str = "application/json"
+    needs: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
