@@ -39,8 +39,8 @@ the Origin.
 - /v1/responses keeps nothing: a conversation is sent whole each time, and `store` is as if it were false. A thought is
   an item of its own, told whole as reasoning_text.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
-- Pictures and sound in messages are refused until a model here reads them. Addresses are never fetched, paths never
-  opened.
+- Pictures and sound in messages are refused until a model here reads them. Paths are never opened, and addresses are
+  fetched with --allow-url-fetch only, where they are on the internet.
 """
 
 

@@ -24,6 +24,10 @@ TYPES = {
     "qwen3": ("qwen3", "qwen3_moe"),
     "qwen3_tts": ("qwen3_tts",),
 }
+SWITCHES = {
+    "insecure": "Let other machines in without a key",
+    "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +36,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "gpu-memory-limit",
         "backend", "device", "dtype",
     )  # fmt: skip
-    allowed = settings.YES_NO.get(os.environ.get("CRANE_INSECURE", "no").lower(), False)
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        default=allowed,
-        help="Let other machines in without a key (or CRANE_INSECURE)",
-    )
+    for name, sentence in SWITCHES.items():
+        variable = f"CRANE_{name.upper().replace('-', '_')}"
+        on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
+        parser.add_argument(f"--{name}", action="store_true", default=on, help=f"{sentence} (or {variable})")
     engines.add_flag(parser)
 
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             max_concurrent=args.max_concurrent,
             decode_tokens_per_seq=args.decode_tokens_per_seq,
             max_length=args.max_seq_len or None,
+            fetches=args.allow_url_fetch,
         )
     )
 
