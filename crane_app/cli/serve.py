@@ -6,12 +6,14 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from crane_app import settings
 from crane_app.cli import engines
 from crane_app.engine.interface import EngineLike
+from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, Unsupported
 
@@ -39,6 +41,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=allowed,
         help="Let other machines in without a key (or CRANE_INSECURE)",
     )
+    parser.add_argument(
+        "--tied", action="store_true", help="End when standard input does, as with the program that holds it"
+    )
     engines.add_flag(parser)
 
 
@@ -46,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if args.server is None:
         raise Unsupported("This way of starting Crane serves nothing. Use: python -m crane_app serve")
     _check(args)
+    if args.tied:
+        # As Ctrl-C does: what is under way is finished; while a model is still loading there is nothing to finish.
+        tied.follow(0, lambda: signal.raise_signal(signal.SIGTERM))
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[EngineLike, dict[str, ModelCard]]]:
