@@ -5,7 +5,7 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,13 @@ def loading(
     dtype: DType | None = None,
     quantize: str | None = None,
     exact: bool = False,
+    fits: Callable[[Backend, int], None] = lambda backend, nbytes: None,
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
     quantize: one of QUANTS, what matrices are packed to while they are read. exact: arithmetic on the numbers that the
     packed weights have, in float32 unless `dtype` says otherwise.
+    fits: raises if weights of so many bytes are too many; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
     source = sources.find(folder)
@@ -86,7 +88,7 @@ def loading(
     except Unsupported as unknown:
         if quantize:
             raise Unsupported(f"{unknown} Only what Crane defines itself can be packed while loading.") from unknown
-        return (yield from _adapted(source, choose(backend, device, dtype), unknown))
+        return (yield from _adapted(source, choose(backend, device, dtype), unknown, fits))
     with source.blamed():
         config = module.read(raw)
     parameters = module.parameters(config)
@@ -95,6 +97,7 @@ def loading(
             used = check(checkpoint, parameters)
         chosen = choose(backend, device, dtype)
         packing = Packing(checkpoint, chosen, QUANTS[quantize] if quantize else 0, exact)
+        fits(chosen, _planned(checkpoint, parameters, packing))
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
@@ -121,9 +124,13 @@ def loading(
     )
 
 
-def _adapted(source: Source, backend: Backend, unknown: Unsupported) -> Generator[tuple[int, int], None, Loaded]:
+def _adapted(
+    source: Source, backend: Backend, unknown: Unsupported, fits: Callable[[Backend, int], None]
+) -> Generator[tuple[int, int], None, Loaded]:
     """An architecture that Crane does not define, through the backend's adapter: in one piece, one row a step."""
-    yield 0, sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+    total = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+    fits(backend, total)
+    yield 0, total
     try:
         runner, facts = backend.adapt(source.path)
     except Unsupported as error:
@@ -169,6 +176,18 @@ def _wanted(checkpoint: Weights, parameter: Parameter) -> Iterator[tuple[str, tu
         leaves = parameter.leaves if isinstance(parameter, Products) else (parameter.leaf,)
         for leaf in leaves:
             yield from leaf.names()
+
+
+def _planned(checkpoint: Weights, parameters: list[Parameter], packing: Packing) -> int:
+    """Bytes that the weights will have on the device."""
+    total = 0
+    for parameter in parameters:
+        use: Use = "product" if isinstance(parameter, Products | Experts) else "tied" if parameter.tied else "table"
+        fine = isinstance(parameter, Products) and parameter.fine
+        for name, shape in _wanted(checkpoint, parameter):
+            rank = 3 if isinstance(parameter, Experts) and len(shape) == 3 else 2
+            total += packing.planned(name, use, fine, rank)
+    return total
 
 
 def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing: Packing) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from crane_app.engine import generation
-from crane_app.engine.loading import load
+from crane_app.engine.loading import load, loading
 from crane_app.errors import Unsupported
 from crane_app.host import QUANTS
 from tests.engine.test_loading import PEAK, SIZES, big
@@ -128,3 +128,15 @@ def test_packing_takes_the_packed_weights_and_one_tensor(tmp_path, backend_name,
     assert got["after"] < 1.1 * packed + 2**23, figures
     assert got["peak"] < 1.1 * (packed + largest), figures
     assert re.fullmatch(r"\d+ MiB", figures["peak"])
+
+
+@pytest.mark.parametrize("quantize", [None, "q4"])
+@pytest.mark.parametrize("name", ["qwen3", "llama", "qwen3_moe"])
+def test_what_a_model_will_take_is_known_before_it_is_read(tmp_path, backend_name, name, quantize):
+    folder, _ = folder_and_twin(tmp_path, name, "q4")
+    asked: list[int] = []
+    steps = loading(folder, backend_name, "cpu", "bfloat16", quantize, fits=lambda _, nbytes: asked.append(nbytes))
+    next(steps)
+    assert len(asked) == 1
+    steps.close()
+    assert asked == [load(folder, backend_name, "cpu", "bfloat16", quantize).nbytes]
