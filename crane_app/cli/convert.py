@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from crane_app import settings
 from crane_app.errors import BadInput
-from crane_app.host import QUANTS
 from crane_app.library import fit
 
 SENTENCE = "Write a model anew: in fewer bits, as a folder that mlx-lm reads too, or as one GGUF file"
@@ -19,7 +19,7 @@ SENTENCE = "Write a model anew: in fewer bits, as a folder that mlx-lm reads too
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", type=Path, help="The model: its folder or its GGUF file")
     parser.add_argument("target", metavar="DST", type=Path, help="A new folder, or a new file NAME.gguf")
-    parser.add_argument("--quantize", choices=tuple(QUANTS), help="Bits of a weight; as they are if not given")
+    parser.add_argument("--quantize", choices=settings.QUANTS, help="Bits of a weight; as they are if not given")
     parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a sentence")
 
 

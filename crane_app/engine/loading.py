@@ -6,7 +6,7 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,20 @@ from crane_app.contract import Backend, DType, HostTensor, Listener, Runner, Use
 from crane_app.engine import sources
 from crane_app.engine.packing import Packing
 from crane_app.engine.sources import Source, Weights
-from crane_app.errors import BadCheckpoint, Unsupported
+from crane_app.errors import BadCheckpoint, BadInput, Unsupported
 from crane_app.host import QUANTS, Host
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
 ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
+NOT_PACKED = "What runs through an adapter is not packed: its weights are as they are in the files."
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run. folder: its folder, or its GGUF file. eos: ids that end a text. nbytes: of its weights.
 
-    config, generation: config.json and generation_config.json, or what stands for them.
+    sizes: bytes by tensor. config, generation: config.json and generation_config.json, or what stands for them.
     packed: how most of its matrices are packed, "" if they are not. notes: what a person should know about how it was
     loaded. listener: the model itself, if it turns speech into text.
     """
@@ -43,8 +44,28 @@ class Loaded:
     nbytes: int
     notes: tuple[str, ...]
     packed: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
     listener: Listener | None = None
     config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model is loaded; None: what suits the machine.
+
+    quantize: one of QUANTS, what plain matrices are packed to while they are read. exact: arithmetic on the numbers
+    that packed weights have, in float32 unless `dtype` says otherwise.
+    """
+
+    library: str | None = None
+    device: str = "auto"
+    dtype: Any = None
+    quantize: str | None = None
+    exact: bool = False
+
+    def backend(self) -> Backend:
+        """The backend that it asks for."""
+        return choose(self.library, self.device, (self.dtype or "float32") if self.exact else self.dtype)
 
 
 def load(
@@ -55,8 +76,8 @@ def load(
     quantize: str | None = None,
     exact: bool = False,
 ) -> Loaded:
-    """The model in `folder`, all at once."""
-    steps = loading(folder, backend, device, dtype, quantize, exact)
+    """The model in `folder`, all at once; see How."""
+    steps = loading(folder, How(backend, device, dtype, quantize, exact))
     while True:
         try:
             next(steps)
@@ -65,38 +86,30 @@ def load(
 
 
 def loading(
-    folder: Path,
-    backend: str | None = None,
-    device: str = "auto",
-    dtype: DType | None = None,
-    quantize: str | None = None,
-    exact: bool = False,
-    fits: Callable[[Backend, int], None] = lambda backend, nbytes: None,
+    folder: Path, how: How, fits: Callable[[Backend, int], None] = lambda backend, nbytes: None
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
-    quantize: one of QUANTS, what matrices are packed to while they are read. exact: arithmetic on the numbers that the
-    packed weights have, in float32 unless `dtype` says otherwise.
     fits: raises if weights of so many bytes are too many; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
+    if how.quantize is not None and how.quantize not in QUANTS:
+        raise BadInput(f"There is no way to pack called '{how.quantize}'. There are: {', '.join(QUANTS)}.")
     source = sources.find(folder)
     raw = source.config
-    dtype = (dtype or "float32") if exact else dtype
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
-        if quantize:
-            raise Unsupported(f"{unknown} Only what Crane defines itself can be packed while loading.") from unknown
-        return (yield from _adapted(source, choose(backend, device, dtype), unknown, fits))
+        loaded = yield from _adapted(source, how.backend(), unknown, fits)
+        return loaded if how.quantize is None else replace(loaded, notes=(*loaded.notes, NOT_PACKED))
     with source.blamed():
         config = module.read(raw)
     parameters = module.parameters(config)
     with source.weights() as checkpoint:
         with source.blamed():
             used = check(checkpoint, parameters)
-        chosen = choose(backend, device, dtype)
-        packing = Packing(checkpoint, chosen, QUANTS[quantize] if quantize else 0, exact)
+        chosen = how.backend()
+        packing = Packing(checkpoint, chosen, QUANTS[how.quantize] if how.quantize else 0, how.exact)
         fits(chosen, _planned(checkpoint, parameters, packing))
         leaves: dict[str, Any] = {}
         done = 0
@@ -116,7 +129,8 @@ def loading(
         context=config.context,
         eos=_eos(source),
         generation=source.generation,
-        nbytes=packing.nbytes,
+        nbytes=sum(packing.sizes.values()),
+        sizes=packing.sizes,
         notes=notes,
         packed=packing.packed,
         listener=model if hasattr(model, "encoder") else None,

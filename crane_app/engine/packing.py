@@ -25,7 +25,7 @@ class Packing:
 
     bits: to pack plain matrices in, 0 for none. exact: what is packed, or would be, is handed over as its numbers.
     Weights that are packed already stay so where the backend is as fast with them, or where packing is asked for.
-    nbytes: of the weights that were handed over.
+    sizes: bytes of each tensor as it was handed over; of experts in fewer bits together, at the first of them.
     """
 
     def __init__(self, checkpoint: Weights, backend: Backend, bits: int = 0, exact: bool = False) -> None:
@@ -34,7 +34,7 @@ class Packing:
         self._kept: Counter[Scheme] = Counter()
         self._before = self._after = 0
         self._losses: dict[Scheme, list[float]] = {}
-        self.nbytes = 0
+        self.sizes: dict[str, int] = {}
 
     @property
     def packed(self) -> str:
@@ -50,7 +50,7 @@ class Packing:
         scheme = self._scheme(name, rank, fine)
         if scheme is None or not self._stays(name, scheme, use):
             return self.numbers(name, scheme)
-        return self._handed(self._packed(name, scheme), use)
+        return self._handed(name, self._packed(name, scheme), use)
 
     def experts(self, names: Sequence[Sequence[str]], shape: tuple[int, ...]) -> Host:
         """Experts [X, O, I], each made of the matrices of these names, one below the other."""
@@ -58,7 +58,7 @@ class Packing:
         scheme = every[0]
         if scheme is not None and len(set(every)) == 1 and self._stays(names[0][0], scheme, "product"):
             parts = (joined([self._packed(name, scheme) for name in expert]) for expert in names)
-            return self._handed(stacked(parts, len(names)), "product")
+            return self._handed(names[0][0], stacked(parts, len(names)), "product")
         stack: np.ndarray | None = None
         dtype: DType = "float32"
         for i, expert in enumerate(names):
@@ -75,8 +75,7 @@ class Packing:
 
     def numbers(self, name: str, scheme: Scheme | None = None) -> HostTensor:
         """The plain numbers of a tensor; of one that would be packed, those that it then would have."""
-        held = self._held(name)
-        self.nbytes += held
+        held = self.sizes[name] = self._held(name)
         if scheme is not None and name not in self._checkpoint.schemes:
             return expanded(pack(self._checkpoint.read(name), scheme))
         if scheme is not None:
@@ -140,9 +139,9 @@ class Packing:
             return self._checkpoint.read_packed(name)
         return pack(self._checkpoint.read(name), scheme)
 
-    def _handed(self, packed: Packed, use: Use) -> Packed:
+    def _handed(self, name: str, packed: Packed, use: Use) -> Packed:
         self._kept[packed.scheme] += use != "table"
-        self.nbytes += packed.nbytes
+        self.sizes[name] = packed.nbytes
         return packed
 
     def _held(self, name: str) -> int:

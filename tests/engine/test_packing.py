@@ -9,14 +9,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 
+from crane_app import settings
 from crane_app.engine import generation
-from crane_app.engine.loading import load, loading
-from crane_app.errors import Unsupported
+from crane_app.engine.loading import How, load, loading
+from crane_app.errors import BadInput
 from crane_app.host import QUANTS
 from tests.engine.test_loading import PEAK, SIZES, big
 from tests.engine.test_loading_gguf import TOKENS, wide
@@ -73,7 +75,7 @@ def test_exact_takes_the_numbers_of_a_packed_file(tmp_path, backend_name):
     twin = write_gguf(tmp_path / "model.gguf", config, shapes, Type.Q6_K)
     write_checkpoint(tmp_path / "twin", config, {})
     write_safetensors(tmp_path / "twin" / "model.safetensors", twin)
-    ours = load(tmp_path / "model.gguf", backend_name, "cpu", "bfloat16", exact=True)
+    ours = load(tmp_path / "model.gguf", backend_name, "cpu", exact=True)
     theirs = load(tmp_path / "twin", backend_name, "cpu", "float32")
     assert ours.notes == ()
     np.testing.assert_array_equal(generation.score(ours, TOKENS), generation.score(theirs, TOKENS))
@@ -102,10 +104,19 @@ def test_rows_that_are_no_whole_groups_stay_as_they_are(tmp_path, backend_name):
     np.testing.assert_allclose(generation.score(ours, TOKENS), generation.score(plain, TOKENS), rtol=0, atol=0.3)
 
 
-def test_an_architecture_of_an_adapter_is_not_packed(tmp_path):
+def test_that_what_an_adapter_runs_is_not_packed_is_said(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["MysteryForCausalLM"], "model_type": "m"}))
-    with pytest.raises(Unsupported, match="Only what Crane defines itself"):
-        load(tmp_path, "torch", "cpu", "float32", "q4")
+    facts = SimpleNamespace(architecture="Mystery", vocabulary=9, context=9, nbytes=1, notes=())
+    adapted = lambda self, folder: (SimpleNamespace(batched=False), facts)  # noqa: E731
+    monkeypatch.setattr("crane_app.backends.torch.backend.Backend.adapt", adapted)
+    assert any("not packed" in note for note in load(tmp_path, "torch", "cpu", "float32", "q4").notes)
+    assert not any("not packed" in note for note in load(tmp_path, "torch", "cpu", "float32").notes)
+
+
+def test_a_way_that_there_is_not_is_a_sentence(tmp_path):
+    with pytest.raises(BadInput, match="There are: q4, q5, q6, q8"):
+        load(tmp_path, "torch", "cpu", "float32", "q3")
+    assert tuple(QUANTS) == settings.QUANTS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -135,7 +146,8 @@ def test_packing_takes_the_packed_weights_and_one_tensor(tmp_path, backend_name,
 def test_what_a_model_will_take_is_known_before_it_is_read(tmp_path, backend_name, name, quantize):
     folder, _ = folder_and_twin(tmp_path, name, "q4")
     asked: list[int] = []
-    steps = loading(folder, backend_name, "cpu", "bfloat16", quantize, fits=lambda _, nbytes: asked.append(nbytes))
+    how = How(backend_name, "cpu", "bfloat16", quantize)
+    steps = loading(folder, how, lambda _, nbytes: asked.append(nbytes))
     next(steps)
     assert len(asked) == 1
     steps.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crane_app.backends import memory
+from crane_app.backends import cores, memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
@@ -30,6 +30,8 @@ def create(device: str, dtype: DType | None) -> Backend:
     if device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("PyTorch finds no NVIDIA GPU here. Use --device cpu, or install a CUDA build of torch.")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if threads := cores.chosen():
+        torch.set_num_threads(threads)
     return Backend(torch.device(where), dtype or best_dtype(where))
 
 
