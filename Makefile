@@ -5,13 +5,14 @@
 PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python,.venv/bin/python)
 READY := sh tools/setup.sh
 
-.PHONY: help install run test lint fix demo bench wheel bundle smoke
+.PHONY: help install run test soak lint fix demo bench wheel bundle smoke
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make install   set up .venv and what it needs; every other word does this too"
 	@echo "make run       open the window, or run the demo where there is no display"
 	@echo "make test      all tests"
+	@echo "make soak      what takes long: every model and thread count, and ten minutes of clients that come and go"
 	@echo "make lint      ruff, mypy and the floors"
 	@echo "make fix       format, and fix what ruff can"
 	@echo "make demo      read, generate and measure once, without a window"
@@ -30,6 +31,10 @@ run:
 test:
 	@$(READY) qt
 	@QT_QPA_PLATFORM=offscreen $(PY) -m pytest $(ARGS)
+
+soak:
+	@$(READY)
+	@$(PY) -m pytest -m soak --timeout=3600 $(ARGS)
 
 lint:
 	@$(READY)

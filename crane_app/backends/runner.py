@@ -29,7 +29,7 @@ class Runner:
         host = host_step(self.cache, work, self.model.vocabulary)
         states = _states(work)
         sources = _sources(work, previous)
-        draw = plan_draw(work, [span.start for span in host.spans])
+        draw = plan_draw(work, [span.start for span in host.whole])
         backend = self.backend
         with backend.running():
             step = backend.place(self.cache, host)

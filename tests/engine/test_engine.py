@@ -73,6 +73,9 @@ def no_rows(made: Engine) -> bool:
     until = time.monotonic() + 1
     while time.monotonic() < until:
         stats = made.stats()
+        if (stats.running, stats.waiting) == (0, 0):
+            made.flush()
+            stats = made.stats()
         if (stats.running, stats.waiting, stats.cache_nbytes) == (0, 0, 0):
             return True
         time.sleep(0.005)
@@ -642,7 +645,9 @@ list(load("m")); kept = speak(); made.unload("m")  # code and thread pools of th
 before = rss()
 for _ in range(3):
     list(load("m")); kept = speak(); found.append(rss() - before)
-    while made.stats().cache_nbytes: time.sleep(0.01)
+    while made.stats().running: time.sleep(0.01)
+    made.flush()
+    assert made.stats().cache_nbytes == 0
     made.unload("m"); found.append(rss() - before)
 stream = load("m")
 while getattr(stream.get(), "done", 0) < 100e6: pass

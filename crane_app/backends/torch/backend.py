@@ -78,10 +78,12 @@ class Backend:
         return leaves.tensor(host, self._dtype, self._device)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self._device, self._memory())
+        return Cache(layout, self._dtype, self._device, self.limit())
 
-    def _memory(self) -> int:
-        return torch.cuda.mem_get_info(self._device)[1] if self._device.type == "cuda" else memory.physical()
+    def limit(self) -> int:
+        if self._device.type != "cuda":
+            return memory.physical()
+        return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
 
     def step(self, cache: Cache, work: Sequence[Work]) -> Step:
         host = host_step(cache, work)

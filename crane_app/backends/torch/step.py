@@ -15,7 +15,7 @@ class Step:
         self.cache = cache
         self.spans, self.form = host.spans, host.form
         self.positions = torch.from_numpy(host.positions).to(cache.device)
-        self.memories = () if host.cuts is None else tuple(zip(host.spans, host.cuts[:-1], host.cuts[1:], strict=True))
+        self.memories = () if host.cuts is None else tuple(zip(host.whole, host.cuts[:-1], host.cuts[1:], strict=True))
         self.out = torch.from_numpy(host.out).to(cache.device)
         self._masks: dict[tuple[int, int, int], torch.Tensor] = {}
 
