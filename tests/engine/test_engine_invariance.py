@@ -6,6 +6,7 @@ every time; what each request gives in it is compared with what it gives alone.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +22,9 @@ from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.sequence import Sequence
 from tests.models.scramble import golden
 
-CASES = ["qwen3", "mistral", "near_flat"]
+MODELS, LIBRARIES = ("qwen3", "mistral", "near_flat"), ("mlx", "torch, 1 thread", "torch, 2 threads")
+# Each model and each library meet in one of these, and the plain model meets all; the others are for `make soak`.
+TRIED = {*(("qwen3", library) for library in LIBRARIES), ("mistral", "torch, 2 threads"), ("near_flat", "mlx")}
 CONTEXT = 2048
 PENALTIES = {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.2, "repeat_last_n": 9}
 SAMPLINGS = [
@@ -34,23 +37,24 @@ SAMPLINGS = [
 LENGTHS = [1, 3, 17, 60, 255, 256, 257, 300, 600]
 
 
-@pytest.fixture(params=["mlx", "torch, 1 thread", "torch, 2 threads"], scope="module")
-def backend_name(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "mlx":
-        pytest.importorskip("mlx.core", exc_type=ImportError)
-        yield "mlx"
-    else:
-        torch = pytest.importorskip("torch")
-        torch.set_num_threads(2 if "2" in request.param else 1)
-        yield "torch"
-        torch.set_num_threads(1)
-
-
-@pytest.fixture(params=CASES, scope="module")
-def loaded(request: pytest.FixtureRequest, backend_name: str, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    case = golden(request.param)
+@pytest.fixture(
+    params=[
+        pytest.param(pair, marks=() if pair in TRIED else pytest.mark.soak, id="-".join(pair))
+        for pair in itertools.product(MODELS, LIBRARIES)
+    ],
+    scope="module",
+)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    model, library = request.param
+    name = library.split(",")[0]
+    module = pytest.importorskip({"mlx": "mlx.core", "torch": "torch"}[name], exc_type=ImportError)
+    if name == "torch":
+        module.set_num_threads(2 if "2" in library else 1)
+    case = golden(model)
     roomy = replace(case, config={**case.config, "max_position_embeddings": CONTEXT})
-    return load(roomy.write(tmp_path_factory.mktemp("model") / "m"), backend_name, "cpu", "float32")
+    yield load(roomy.write(tmp_path_factory.mktemp("model") / "m"), name, "cpu", "float32")
+    if name == "torch":
+        module.set_num_threads(1)
 
 
 @dataclass(frozen=True, eq=False)
