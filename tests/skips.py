@@ -91,7 +91,8 @@ class Skips:
 
     def __init__(self, config: pytest.Config):
         options = config.option
-        self.whole = config.args == config.getini("testpaths") and not (options.keyword or options.markexpr)
+        part = options.keyword or options.markexpr or options.collectonly
+        self.whole = config.args == config.getini("testpaths") and not part
         self.seen: list[tuple[str, str]] = []
         self.found: list[str] = []
 
