@@ -32,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Waiting threads of OpenMP spin, and take the processor from the one they wait for where other programs work too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Triton looks at this when it is imported: without a GPU its kernels are interpreted.
+    if os.environ.get("CRANE_TEST_DEVICE", "cpu") != "cuda":
+        os.environ["TRITON_INTERPRET"] = "1"
     folder = tempfile.TemporaryDirectory(prefix="crane-")
     config.add_cleanup(folder.cleanup)
     kept = {name: os.environ.get(name) for name in (*HOMES, *XDG)}
