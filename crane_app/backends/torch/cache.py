@@ -39,6 +39,11 @@ class Cache(Rows):
         rows = sum(t.nbytes for row in self.rows.values() for t in (*row.keys, *row.values) if t is not None)
         return rows + self._kept_nbytes()
 
+    def addresses(self, row: int) -> np.ndarray:
+        """int64 [layers, 2]: where the row's keys and values begin; they move when it grows."""
+        held = self.rows[row]
+        return np.array([(k.data_ptr(), v.data_ptr()) for k, v in zip(held.keys, held.values, strict=True)])
+
     def memorise(self, row: int, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Fill a memory slot with keys and values [G, C, D]; raises NotEnoughMemory."""
         self._afford(keys.nbytes + values.nbytes)
