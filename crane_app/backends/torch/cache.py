@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from crane_app.backends.rows import Rows, blocks
@@ -13,11 +14,15 @@ from crane_app.errors import NotEnoughMemory
 
 @dataclass
 class Row:
-    """One row: keys[layer], values[layer]; None for a memory that is not filled yet."""
+    """One row: keys[layer], values[layer]; None for a memory that is not filled yet.
+
+    pointers: where they begin, int64 [2, layers]; None until it is asked for.
+    """
 
     capacity: int
     keys: list[torch.Tensor | None] = field(default_factory=list)
     values: list[torch.Tensor | None] = field(default_factory=list)
+    pointers: np.ndarray | None = None
 
 
 class Cache(Rows):
@@ -35,11 +40,19 @@ class Cache(Rows):
     def nbytes(self) -> int:
         return sum(t.nbytes for row in self.rows.values() for t in (*row.keys, *row.values) if t is not None)
 
+    def pointers(self, row: int) -> np.ndarray:
+        """Where the row's keys and values of each layer begin in memory, int64 [2, layers]; 0 where there are none."""
+        held = self.rows[row]
+        if held.pointers is None:
+            kept = [[0 if t is None else t.data_ptr() for t in tensors] for tensors in (held.keys, held.values)]
+            held.pointers = np.array(kept, np.int64)
+        return held.pointers
+
     def memorise(self, row: int, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Fill a memory slot with keys and values [G, C, D]; raises NotEnoughMemory."""
         self._afford(keys.nbytes + values.nbytes)
         held = self.rows[row]
-        held.keys[layer], held.values[layer] = keys.contiguous(), values.contiguous()
+        held.keys[layer], held.values[layer], held.pointers = keys.contiguous(), values.contiguous(), None
 
     def _allocate(self, row: int, length: int) -> None:
         capacity = blocks(length)
@@ -58,7 +71,7 @@ class Cache(Rows):
                     wider = self._zeros(slot.heads, capacity, slot.dim)
                     wider[:, :kept] = tensors[layer][:, :kept]
                     tensors[layer] = wider
-        held.capacity = capacity
+        held.capacity, held.pointers = capacity, None
 
     def _free(self, row: int) -> None:
         del self.rows[row]
