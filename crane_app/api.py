@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from crane_app import settings
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import Asked, ModelCard, Part, Piece, Request, Usage
 from crane_app.errors import BadInput, CraneError, ModelNotFound
@@ -275,7 +276,7 @@ class Model:
 
     def __repr__(self) -> str:
         card = self.card
-        return f"<{card.architecture} {card.name} on {card.device} in {card.dtype}>"
+        return f"<{card.architecture} {card.name} on {card.device} in {card.numbers}>"
 
     def _running(self) -> EngineLike:
         if self._engine is None:
@@ -283,16 +284,24 @@ class Model:
         return self._engine
 
 
-def load(path: str | Path, device: str = "auto", dtype: str | None = None, backend: str | None = None) -> Model:
+def load(
+    path: str | Path,
+    device: str = "auto",
+    dtype: str | None = None,
+    backend: str | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
+) -> Model:
     """The model in a folder or in a GGUF file.
 
-    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best.
+    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
+    packs the weights in so many bits. exact: compute with the numbers that packed weights have, in float32.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
     folder = Path(path).expanduser()
     engine, name = _SHARED.take(folder)
     try:
-        stream = engine.load(str(folder.absolute()), name, backend, device, dtype)
+        stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact)
         try:
             for event in events(stream):
                 if isinstance(event, Part):
@@ -329,7 +338,11 @@ class _Shared:
 
         with self._lock:
             if self._engine is None:
-                self._engine = Engine()
+                self._engine = Engine(
+                    memory_limit=settings.now("gpu-memory-limit") or "",
+                    reuse=settings.now("prefix-reuse") or "all",
+                    threads=settings.now("threads"),
+                )
                 atexit.register(self._engine.close, drain=False)
             name = folder.name or str(folder)
             while name in self._names:

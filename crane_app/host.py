@@ -12,6 +12,9 @@ from typing import Literal
 import numpy as np
 
 DType = Literal["float32", "float16", "bfloat16"]
+# What --quantize can be -> bits of a number. On both backends it is affine groups of GROUP, as mlx-lm makes them.
+QUANTS = {"q4": 4, "q5": 5, "q6": 6, "q8": 8}
+GROUP = 64
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,22 @@ from crane_app.contract import Backend, DType, HostTensor, Listener, Runner, Use
 from crane_app.engine import sources
 from crane_app.engine.packing import Packing
 from crane_app.engine.sources import Source, Weights
-from crane_app.errors import BadCheckpoint, Unsupported
-from crane_app.host import Host
+from crane_app.errors import BadCheckpoint, BadInput, Unsupported
+from crane_app.host import QUANTS, Host
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
 ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
+NOT_PACKED = "What runs through an adapter is not packed: its weights are as they are in the files."
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run. folder: its folder, or its GGUF file. eos: ids that end a text. nbytes: of its weights.
 
-    config, generation: config.json and generation_config.json, or what stands for them.
-    notes: what a person should know about how it was loaded. listener: the model itself, if it turns speech into text.
+    sizes: bytes by tensor. config, generation: config.json and generation_config.json, or what stands for them.
+    packed: how most of its matrices are packed, "" if they are not. notes: what a person should know about how it was
+    loaded. listener: the model itself, if it turns speech into text.
     """
 
     folder: Path
@@ -41,13 +43,41 @@ class Loaded:
     generation: dict[str, Any]
     nbytes: int
     notes: tuple[str, ...]
+    packed: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
     listener: Listener | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
-    """The model in `folder`, all at once."""
-    steps = loading(folder, backend, device, dtype)
+@dataclass(frozen=True)
+class How:
+    """How a model is loaded; None: what suits the machine.
+
+    quantize: one of QUANTS, what plain matrices are packed to while they are read. exact: arithmetic on the numbers
+    that packed weights have, in float32 unless `dtype` says otherwise.
+    """
+
+    library: str | None = None
+    device: str = "auto"
+    dtype: Any = None
+    quantize: str | None = None
+    exact: bool = False
+
+    def backend(self) -> Backend:
+        """The backend that it asks for."""
+        return choose(self.library, self.device, (self.dtype or "float32") if self.exact else self.dtype)
+
+
+def load(
+    folder: Path,
+    backend: str | None = None,
+    device: str = "auto",
+    dtype: DType | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
+) -> Loaded:
+    """The model in `folder`, all at once; see How."""
+    steps = loading(folder, How(backend, device, dtype, quantize, exact))
     while True:
         try:
             next(steps)
@@ -56,26 +86,31 @@ def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: 
 
 
 def loading(
-    folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None
+    folder: Path, how: How, fits: Callable[[Backend, int], None] = lambda backend, nbytes: None
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
+    fits: raises if weights of so many bytes are too many; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
+    if how.quantize is not None and how.quantize not in QUANTS:
+        raise BadInput(f"There is no way to pack called '{how.quantize}'. There are: {', '.join(QUANTS)}.")
     source = sources.find(folder)
     raw = source.config
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
-        return (yield from _adapted(source, choose(backend, device, dtype), unknown))
+        loaded = yield from _adapted(source, how.backend(), unknown, fits)
+        return loaded if how.quantize is None else replace(loaded, notes=(*loaded.notes, NOT_PACKED))
     with source.blamed():
         config = module.read(raw)
     parameters = module.parameters(config)
     with source.weights() as checkpoint:
         with source.blamed():
             used = check(checkpoint, parameters)
-        chosen = choose(backend, device, dtype)
-        packing = Packing(checkpoint, chosen)
+        chosen = how.backend()
+        packing = Packing(checkpoint, chosen, QUANTS[how.quantize] if how.quantize else 0, how.exact)
+        fits(chosen, _planned(checkpoint, parameters, packing))
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
@@ -95,16 +130,22 @@ def loading(
         context=config.context,
         eos=_eos(source),
         generation=source.generation,
-        nbytes=packing.nbytes,
+        nbytes=sum(packing.sizes.values()),
+        sizes=packing.sizes,
         notes=notes,
+        packed=packing.packed,
         listener=model if hasattr(model, "encoder") else None,
         config=raw,
     )
 
 
-def _adapted(source: Source, backend: Backend, unknown: Unsupported) -> Generator[tuple[int, int], None, Loaded]:
+def _adapted(
+    source: Source, backend: Backend, unknown: Unsupported, fits: Callable[[Backend, int], None]
+) -> Generator[tuple[int, int], None, Loaded]:
     """An architecture that Crane does not define, through the backend's adapter: in one piece, one row a step."""
-    yield 0, sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+    total = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+    fits(backend, total)
+    yield 0, total
     try:
         runner, facts = backend.adapt(source.path)
     except Unsupported as error:
@@ -152,17 +193,29 @@ def _wanted(checkpoint: Weights, parameter: Parameter) -> Iterator[tuple[str, tu
             yield from leaf.names()
 
 
+def _planned(checkpoint: Weights, parameters: list[Parameter], packing: Packing) -> int:
+    """Bytes that the weights will have on the device."""
+    total = 0
+    for parameter in parameters:
+        use: Use = "product" if isinstance(parameter, Products | Experts) else "tied" if parameter.tied else "table"
+        fine = isinstance(parameter, Products) and parameter.fine
+        for name, shape in _wanted(checkpoint, parameter):
+            rank = 3 if isinstance(parameter, Experts) and len(shape) == 3 else 2
+            total += packing.planned(name, use, fine, rank)
+    return total
+
+
 def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing: Packing) -> Iterator[tuple[str, Any]]:
     """Paths and leaves of one parameter, read and handed over."""
     if isinstance(parameter, Products):
-        parts = (_pair(packing, leaf) for leaf in parameter.leaves)
+        parts = (_pair(packing, leaf, "product", parameter.fine) for leaf in parameter.leaves)
         for leaf, made in zip(parameter.leaves, backend.leaves(parts), strict=True):
             packing.made(f"{leaf.path}.weight", made)
             yield leaf.path, made
     elif isinstance(parameter, Experts):
-        for path, names, host in _stacks(checkpoint, parameter, packing):
+        for path, name, host in _stacks(checkpoint, parameter, packing):
             made = backend.leaf(host)
-            packing.made(names, made)
+            packing.made(name, made)
             yield path, made
     else:
         use: Use = "tied" if parameter.tied else "table"
@@ -172,21 +225,20 @@ def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing
         yield parameter.leaf.path, made
 
 
-def _pair(packing: Packing, leaf: Tensors, use: Use = "product") -> tuple[Host, HostTensor | None]:
-    weight = packing.read(f"{leaf.path}.weight", use)
-    return weight, packing.plain(f"{leaf.path}.bias") if leaf.bias else None
+def _pair(packing: Packing, leaf: Tensors, use: Use, fine: bool = False) -> tuple[Host, HostTensor | None]:
+    weight = packing.read(f"{leaf.path}.weight", use, fine)
+    return weight, packing.numbers(f"{leaf.path}.bias") if leaf.bias else None
 
 
 def _stacks(checkpoint: Weights, experts: Experts, packing: Packing) -> Iterator[tuple[str, str, Host]]:
-    """The two stacked tensors of a mixture, read expert by expert into place: path, name of a tensor in it, numbers."""
+    """The two stacked tensors of a mixture: path, the name of a tensor in it, numbers."""
     for path, shape in experts.stacked().items():
         if path in checkpoint:
-            yield path, path, packing.plain(path)
+            yield path, path, packing.read(path, rank=3)
             continue
         parts = ("gate_proj", "up_proj") if path.endswith("gate_up_proj") else ("down_proj",)
         names = [[f"{experts.path}.{expert}.{part}.weight" for part in parts] for expert in range(experts.count)]
-        packed = packing.experts(names)
-        yield path, names[0][0], packing.stack(names, shape) if packed is None else packed
+        yield path, names[0][0], packing.experts(names, shape)
 
 
 def _eos(source: Source) -> tuple[int, ...]:

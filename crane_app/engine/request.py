@@ -58,6 +58,7 @@ class Request:
 
     template: variables for the chat template (enable_thinking, tools). endpoint: the row of defaults it falls back on.
     deadline: seconds from submission after which it ends as cancelled.
+    salt: only requests of the same salt share what is kept of their prompts, so that none can tell what another asked.
     max_length: tokens of prompt and answer together, where that is less than the model's context.
     """
 
@@ -72,6 +73,7 @@ class Request:
     id: str = ""
     deadline: float | None = None
     max_length: int | None = None
+    salt: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ Event = Piece | Progress | Part | End
 class ModelCard:
     """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time.
 
-    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise.
+    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise. packed: how most matrices are
+    packed, "q4" or "Q4_K", "" if they are not. quantize, exact: as it was asked to be loaded.
     """
 
     name: str
@@ -167,11 +170,23 @@ class ModelCard:
     eos: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     hears: bool = False
+    packed: str = ""
+    quantize: str | None = None
+    exact: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """What it computes with, for people: "q4, bfloat16"."""
+        return f"{self.packed}, {self.dtype}" if self.packed else self.dtype
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows."""
+    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
+
+    memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
+    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
+    """
 
     phase: str
     running: int
@@ -183,6 +198,10 @@ class Stats:
     tokens: int
     uptime_s: float
     pid: int
+    memory_limit: str = ""
+    limit_nbytes: int = 0
+    prefix_reuse: str = "all"
+    threads: int = 0
 
 
 class Stream:

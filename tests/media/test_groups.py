@@ -74,9 +74,9 @@ def test_rows_are_cut_joined_and_stacked_without_being_unpacked(kind):
     make = (lambda seed: of_gguf(Type.Q5_K, 6, 256, seed=seed)) if kind == "blocks" else _groups
     (a, x), (b, y) = make(0), make(1)
     np.testing.assert_array_equal(expanded(joined([a, b])).array, np.concatenate([x, y]))
-    np.testing.assert_array_equal(expanded(stacked([a, b])).array, np.stack([x, y]))
+    np.testing.assert_array_equal(expanded(stacked([a, b], 2)).array, np.stack([x, y]))
     np.testing.assert_array_equal(expanded(cut(a, np.array([4, 0]))).array, x[[4, 0]])
-    np.testing.assert_array_equal(expanded(cut(stacked([a, b]), 1)).array, y)
+    np.testing.assert_array_equal(expanded(cut(stacked([a, b], 2), 1)).array, y)
 
 
 def _groups(seed: int) -> tuple[Groups, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crane_app.backends import memory
+from crane_app.backends import cores, memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
+from crane_app.backends.torch import cuda, native, sampling
 from crane_app.backends.torch import leaf as leaves
-from crane_app.backends.torch import native, sampling
 from crane_app.backends.torch.cache import Cache
 from crane_app.backends.torch.compiled import compiled
 from crane_app.backends.torch.ops import Ops
@@ -23,10 +24,9 @@ from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
 from crane_app.host import Host, Scheme
 
+log = logging.getLogger(__name__)
 OP_BY_OP = "This model runs op by op on PyTorch: no program has {reason}."
-UNBUILT = (
-    "Crane's own kernels are not built here, so models run several times slower. crane doctor says what is missing."
-)
+UNBUILT = "Crane's own kernels are not built here, so models run several times slower: see crane doctor."
 
 
 def create(device: str, dtype: DType | None) -> Backend:
@@ -36,6 +36,8 @@ def create(device: str, dtype: DType | None) -> Backend:
     if device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("PyTorch finds no NVIDIA GPU here. Use --device cpu, or install a CUDA build of torch.")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if threads := cores.chosen():
+        torch.set_num_threads(threads)
     return Backend(torch.device(where), dtype or best_dtype(where))
 
 
@@ -60,11 +62,19 @@ class Backend:
         )
         self.device = Device("torch", device.type, name)
         self.dtype: DType = dtype
-        self.ops = Ops(device)
+        self.ops = self._kernels(device) or Ops(device)
         self.kernels = native.kernels() if device.type == "cpu" else None
         self.packs = self.kernels is not None or leaves.packable(leaves.TYPES[dtype], device)
         self._device = device
         self._dtype = leaves.TYPES[dtype]
+
+    def _kernels(self, device: torch.device) -> Ops | None:
+        if device.type != "cuda":
+            return None
+        if not cuda.has_kernels():
+            log.warning("Triton is not installed, so this GPU runs PyTorch's own kernels, several times slower.")
+            return None
+        return cuda.KernelOps(device)
 
     def array(self, x: np.ndarray) -> torch.Tensor:
         kind = self._dtype if np.issubdtype(x.dtype, np.floating) else torch.int32
@@ -115,10 +125,12 @@ class Backend:
         return leaves.tensor(host, self._dtype, self._device)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self._device, self._memory())
+        return Cache(layout, self._dtype, self._device, self.limit())
 
-    def _memory(self) -> int:
-        return torch.cuda.mem_get_info(self._device)[1] if self._device.type == "cuda" else memory.physical()
+    def limit(self) -> int:
+        if self._device.type != "cuda":
+            return memory.physical()
+        return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
 
     def step(self, cache: Cache, work: Sequence[Work]) -> Step:
         host = host_step(cache, work)
@@ -127,6 +139,10 @@ class Backend:
         return self.place(cache, host)
 
     def runner(self, model: Model) -> Runner:
+        if isinstance(self.ops, cuda.KernelOps) and not any(slot.kind == "memory" for slot in model.layout):
+            from crane_app.backends.torch.graphs import DecodeRunner
+
+            return DecodeRunner(self, model)
         runner = Runner(self, model)
         if self.kernels:
             runner.model, reason = compiled(model, self._dtype)

@@ -15,7 +15,7 @@ from crane_app.backends.torch.twins import GroupTwin, HostTwin
 from crane_app.contract import HostTensor, Use
 from crane_app.host import Blocks, Packed, Scheme
 from crane_app.media.files.gguf_groups import regrouped
-from crane_app.media.files.packed import cut, joined
+from crane_app.media.files.packed import cut, expanded, joined
 
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -113,7 +113,9 @@ def quantised(
 
 
 def experts(stack: Packed, dtype: torch.dtype, device: torch.device) -> Leaf:
-    """The leaf of packed experts [X, O, I]."""
+    """The leaf of packed experts [X, O, I]; on a GPU expanded, for only so is their choice made without a look at it."""
+    if device.type != "cpu":
+        return table(tensor(expanded(stack), dtype, device))
     return Leaf(stack.shape, experts=tuple(matrix(cut(stack, i), dtype, device) for i in range(stack.shape[0])))
 
 

@@ -145,7 +145,7 @@ class Ops:
         share, chosen = torch.softmax(scores.float(), -1).topk(k, -1)
         if normalise:
             share = share / share.sum(-1, keepdim=True)
-        if x.is_cuda and chosen.numel() <= FEW and not gate_up.experts and not down.experts:
+        if x.is_cuda and chosen.numel() <= FEW:
             parts = self._gathered(x, chosen, gate_up, down)
             return (parts * share[..., None]).sum(1).to(x.dtype)
         parts = torch.zeros(*chosen.shape, x.shape[-1], dtype=x.dtype, device=x.device)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from crane_app.host import Blocks, DType, Groups, HostTensor
+from crane_app.host import Blocks, DType, Groups, HostTensor, Scheme
 from crane_app.media.files import gguf_blocks as ggml
 from crane_app.media.files.groups import grouped, numbers, packed
 from crane_app.media.files.packed import cut, joined, rows_of
@@ -70,6 +70,14 @@ AFFINE: dict[str, tuple[int, int, Callable[[np.ndarray], Parts]]] = {
 # Bits of the nearest groups of 32, for what is not in AFFINE or has groups of 16: two or more than the type itself has.
 NEAREST = {"Q2_K": 5, "Q3_K": 6, "Q6_K": 8, "IQ1_S": 5, "IQ1_M": 5, "IQ2_XXS": 5, "IQ2_XS": 5, "IQ2_S": 5}
 NEAREST |= {"IQ3_XXS": 6, "IQ3_S": 6, "IQ4_NL": 8, "IQ4_XS": 8}
+
+
+def exact(kind: str) -> Scheme | None:
+    """The groups that hold a type to the last bit; None where none do."""
+    if kind not in AFFINE:
+        return None
+    bits, size, _ = AFFINE[kind]
+    return Scheme("affine", bits, size, "float16" if ggml.form_of(kind).block == 32 else "float32")
 
 
 def regrouped(blocks: Blocks, sizes: Collection[int], dtype: DType = "float32") -> tuple[Groups, float]:

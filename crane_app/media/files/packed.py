@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 
-from crane_app.host import Blocks, Groups, HostTensor, Packed
+from crane_app.host import Groups, HostTensor, Packed
 from crane_app.media.files.gguf_blocks import form_of
 from crane_app.media.files.groups import numbers
 
 PIECE = 1 << 20  # numbers expanded at once
-P = TypeVar("P", Blocks, Groups, Packed)
+P = TypeVar("P", Groups, Packed)
 
 
 def expanded(packed: Packed) -> HostTensor:
@@ -43,15 +44,21 @@ def cut(packed: Packed, index: slice | np.ndarray | int) -> Packed:
 
 def joined(parts: Sequence[P]) -> P:
     """Matrices of one scheme, one below the other; of experts each below its like."""
-    return parts[0] if len(parts) == 1 else _together(parts, lambda same: np.concatenate(same, -2))
-
-
-def stacked(parts: Sequence[P]) -> P:
-    """Matrices [O, I] of one scheme as experts [X, O, I]."""
-    return _together(parts, np.stack)
-
-
-def _together(parts: Sequence[P], how: Callable[[Sequence[np.ndarray]], np.ndarray]) -> P:
+    if len(parts) == 1:
+        return parts[0]
     if len({part.scheme for part in parts}) != 1:
-        raise ValueError(f"cannot join {', '.join(str(part.scheme) for part in parts)}")
-    return parts[0].of([how(same) for same in zip(*(part.arrays for part in parts), strict=True)])
+        raise ValueError(f"cannot join {' and '.join(str(part.scheme) for part in parts)}")
+    return parts[0].of([np.concatenate(same, -2) for same in zip(*(part.arrays for part in parts), strict=True)])
+
+
+def stacked(parts: Iterable[Packed], count: int) -> Packed:
+    """Matrices [O, I] of one scheme as `count` experts [X, O, I]; each is let go before the next is made."""
+    every = iter(parts)
+    first = next(every)
+    stacks = [np.empty((count, *each.shape), each.dtype) for each in first.arrays]
+    for i, part in enumerate(chain([first], every)):
+        if part.scheme != first.scheme:
+            raise ValueError(f"cannot join {first.scheme} and {part.scheme}")
+        for stack, array in zip(stacks, part.arrays, strict=True):
+            stack[i] = array
+    return first.of(stacks)

@@ -215,7 +215,7 @@ class ModelCard(QFrame):
         if card is not None:
             where = self.tr("Loaded: {size} on {device}, {dtype}.")
             device = DEVICES.get(card.device, card.device)
-            words = where.format(size=fit.human(card.nbytes), device=device, dtype=card.dtype)
+            words = where.format(size=fit.human(card.nbytes), device=device, dtype=card.numbers)
             return self.tr("Giving its memory back…") if busy else words, "small good"
         problem = self._loads.error(self.entry.folder) or self.entry.problem
         return (problem, "small danger") if problem else (self._use(), "small muted")
