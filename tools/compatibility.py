@@ -37,6 +37,11 @@ the Origin.
 - With logprobs, the tokens joined are the text that the model wrote, thoughts and calls included. A token that only
   begins a character has an empty text and its bytes; a stop text cuts the token that it begins in.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
+- A schema, a pattern, a list of choices or a grammar is enforced token by token, `strict` or not, after the thought.
+  What cannot be enforced (`not`, `if`, `uniqueItems`, look-around), has more than 131,072 characters or 1,000
+  properties, or is not compiled within ten seconds is 400 and names the field. Properties come in the order of the
+  schema. An answer that reaches `max_tokens` is cut like any other. Log-probabilities are the model's own, as if nothing
+  were enforced.
 - Pictures and sound in messages are refused until a model here reads them. Addresses are never fetched, paths never
   opened.
 """

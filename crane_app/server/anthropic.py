@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, messages, sampling
+from crane_app.server import chat, grammars, messages, sampling
 from crane_app.server.answers import summed
 from crane_app.server.chat import Delta, Reply, Wish
 from crane_app.server.fields import Table, harmless, honoured, mapping, some, text, unmet, yes_no
@@ -46,6 +46,13 @@ def tool_choice(value: Any) -> dict[str, Any]:
     return {"tool_choice": kind, "parallel_tool_calls": not value.get("disable_parallel_tool_use", False)}
 
 
+def output_config(value: Any) -> Any:
+    given = {name: each for name, each in mapping(value).items() if each is not None}
+    if others := set(given) - {"format"}:
+        raise ValueError(f"has {min(others)!r:.60}, and only format is there")
+    return grammars.output_format(given["format"]) if given else None
+
+
 def thinking(value: Any) -> bool:
     if mapping(value).get("type") not in ("disabled", "adaptive"):
         raise ValueError("may be disabled or adaptive: thoughts have no budget yet")
@@ -63,7 +70,7 @@ COUNTED: Table = (
     honoured("tools", tools, "your own"),
     honoured("tool_choice", tool_choice, "auto and none; any and a named tool are refused"),
     honoured("thinking", thinking, "disabled and adaptive; one with a budget is refused"),
-    *unmet("it is not there", "mcp_servers", "container", "context_management", "output_config", neutral=([],)),
+    *unmet("it is not there", "mcp_servers", "container", "context_management", neutral=([],)),
 )
 FIELDS: Table = (
     *COUNTED,
@@ -71,7 +78,8 @@ FIELDS: Table = (
     *(honoured(name, sampling.ranged(name)) for name in ("temperature", "top_p", "top_k")),
     honoured("stop_sequences", lambda value: sampling.stops(64)(value) if value else None, "at most 64"),
     honoured("stream", yes_no),
-    *unmet(sampling.GRAMMAR, "output_format"),
+    honoured("output_format", grammars.output_format, "json_schema, after the thought"),
+    honoured("output_config", output_config, "format only, as output_format; effort is refused"),
     *harmless("metadata", "service_tier", "inference_geo", note="for the provider's accounts"),
 )
 
@@ -87,7 +95,7 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     turns = [turn for each in _listed(given["messages"]) for turn in _turns(each)]
     if given.get("system"):
         turns = [{"role": "system", "content": given["system"]}, *turns]
-    same = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream", "tools")
+    same = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream", "tools", "output_format", "output_config")
     asked = {name: given[name] for name in same if name in given}
     asked |= given.get("tool_choice", {}) if given.get("tools") else {}
     if given.get("stop_sequences"):

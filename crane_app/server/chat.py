@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.responses import Response
 
 from crane_app.engine.request import End, Piece, Request
-from crane_app.server import messages, sampling
+from crane_app.server import grammars, messages, sampling
 from crane_app.server.answers import summed
 from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, text, unmet, whole, yes_no
 from crane_app.server.problems import refused
@@ -42,7 +42,7 @@ FIELDS: Table = (
     honoured("separate_reasoning", yes_no, "false leaves the thought, with its tags, in the content"),
     honoured("add_generation_prompt", yes_no),
     honoured("continue_final_message", yes_no, "the answer goes on with the last message"),
-    *unmet(sampling.GRAMMAR, "response_format", neutral=({"type": "text"},)),
+    grammars.RESPONSE_FORMAT,
     *unmet("functions are called tools now", "functions", neutral=([],)),
     *unmet("functions are called tools now", "function_call", neutral=("none",)),
     *unmet("only text is made", "modalities", neutral=(["text"],)),
@@ -95,10 +95,13 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     if tools and not await call.service.templates.knows_tools(model.card.name):
         raise refused("tools", f"The chat template of {model.name} knows no tools. Leave tools out.")
     splits = given.get("separate_reasoning", True)
-    thinking = splits and await call.service.templates.begins_thinking(model.card.name, told)
+    thought = await call.service.templates.thought(model.card.name, told)
+    thinking = splits and thought == "open"
     more: dict[str, Any] = {"logprobs": max(top, 1)} if logprobs else {}
     limit = sampling.endings(given)
     asked = sampling.asked({**given, "max_tokens": limit} if limit is not None else given, **more)
+    if asked.grammar is not None:
+        asked = replace(asked, grammar=replace(asked.grammar, thought=thought))
     template = {**told, "tools": list(tools)} if tools else told
     request = call.request(model.card.name, messages=given["messages"], template=template, asked=asked, endpoint="chat")
     return Wish(

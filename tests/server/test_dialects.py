@@ -177,7 +177,7 @@ def test_what_there_is(tiny):
 @pytest.mark.parametrize(
     ("path", "fields", "word"),
     [
-        ("chat", {"format": "json"}, "format"),
+        ("chat", {"format": "xml"}, "format"),
         ("chat", {"think": "high"}, "think"),
         ("chat", {"options": {"mirostat": 2}}, "options.mirostat"),
         ("chat", {"options": {"num_predict": 0}}, "options.num_predict"),
