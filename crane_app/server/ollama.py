@@ -74,7 +74,7 @@ COMMON: Table = (
 CHAT: Table = (
     *COMMON,
     honoured("messages", lambda value: messages.taken(_turns(value)) if value else (), "text; pictures are refused"),
-    honoured("tools", offered, "functions; the calls are parsed as Qwen and Hermes models write them"),
+    honoured("tools", offered, "functions; calls are found in the forms of Qwen, Hermes, Qwen3-Coder and Hunyuan"),
 )
 GENERATE: Table = (
     *COMMON,
@@ -157,7 +157,7 @@ def _asked(given: Mapping[str, Any], model: Offered) -> dict[str, Any]:
 def _raw(call: Call, given: Mapping[str, Any], model: Offered) -> Wish:
     asked = sampling.asked(_asked(given, model))
     request = call.request(model.card.name, text=given["prompt"], asked=asked, endpoint="completions")
-    return Wish(model, request, False, False, (), True, False, 0, False, "")
+    return Wish(model, request, False, False, {}, True, False, 0, False, "")
 
 
 async def _answered(call: Call, given: Mapping[str, Any], model: Offered, turns: Any, part: Any) -> Response:

@@ -7,12 +7,15 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from crane_app.errors import CraneError
 from crane_app.server.answers import Answers
 from crane_app.server.reasoning import CLOSE, OPEN
+from crane_app.server.tools import Form
 
 Thought = Literal["none", "open", "free"]
 KEPT = 64  # answers
 OPENING = [{"role": "user", "content": "?"}]
+CALLED = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": {"at": "it"}}}
 TOOL = {"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}
 
 
@@ -44,6 +47,20 @@ class Templates:
             without = await self._answers.part("tokenize", OPENING, model)
             self._keep(key, without != await self._answers.part("tokenize", OPENING, model, tools=[TOOL]))
         return bool(self._kept[key])
+
+    async def form(self, model: str) -> Form:
+        """How the template writes a call of a tool that was made before; JSON in tags where that cannot be seen."""
+        key = (model, "form")
+        if key not in self._kept:
+            turns = [*OPENING, {"role": "assistant", "content": "", "tool_calls": [CALLED]}, *OPENING]
+            try:
+                ids = await self._answers.part("tokenize", turns, model, tools=[TOOL])
+            except CraneError:  # some templates know tools and no calls
+                ids = await self._answers.part("tokenize", OPENING, model, tools=[TOOL])
+            words = str(await self._answers.part("detokenize", ids, model, special=True))
+            self._keep(key, "xml" if "<function=" in words else "list" if "<tool_calls>" in words else "json")
+        found: Form = self._kept[key]
+        return found
 
     def _keep(self, key: tuple[str, str], found: Any) -> None:
         self._kept[key] = found
