@@ -22,6 +22,7 @@ from crane_app.library.takes import Said, Takes
 from crane_app.pipelines.serving import Served
 from crane_app.ui import views
 from crane_app.ui.app import ICON
+from crane_app.ui.contacts import Contacts
 from crane_app.ui.dictate.view import DictateView
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.picker import ModelPicker
@@ -106,6 +107,7 @@ class Stage:
         settings = QSettings(str(self.folder / "window.ini"), QSettings.Format.IniFormat)
         settings.setValue("view", name)
         self.window = Window(settings, self.connection, self.preferences, makers, {"chat": self._picker})
+        self.window.status.follow(Contacts(self.preferences))
         if name == views.WELCOME:
             self.window.show_view(name)
         return self.window
@@ -248,6 +250,11 @@ def serve_at_a_taken_port(stage: Stage) -> None:
         QTest.qWait(20)
 
 
+def fetch(stage: Stage) -> None:
+    """A model is on its way."""
+    Downloads.of(stage.preferences).start("Qwen/Qwen3-0.6B")
+
+
 def nothing(_stage: Stage) -> None:
     pass
 
@@ -276,6 +283,7 @@ SCENES = {
     "read aloud, speaking": Scene("read_aloud", then=speak),
     "models, empty": Scene("models"),
     "models, in use": Scene("models", with_models),
+    "models, downloading": Scene("models", then=fetch),
     "server, no model": Scene("server"),
     "server, off": Scene("server", with_model),
     "server, on": Scene("server", with_model, serve),

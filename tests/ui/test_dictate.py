@@ -170,6 +170,18 @@ def test_what_is_said_is_written_and_kept(qtbot, view, world, sentence):
         assert file.getnframes() == len(sentence)
 
 
+def test_the_computer_stays_awake_while_somebody_dictates(qtbot, view, world, sentence, awake):
+    # WHEN somebody begins to speak THEN the computer may not fall asleep
+    view.hold.down()
+    qtbot.waitUntil(lambda: awake.get("somebody is dictating") is True)
+    # WHEN the take is over THEN it may
+    world.microphones[-1].say(sentence)
+    view.hold.end()
+    view.hold.up()
+    qtbot.waitUntil(lambda: view._listening is None, timeout=20_000)
+    assert awake["somebody is dictating"] is False
+
+
 def test_while_somebody_speaks_the_state_the_time_and_the_loudness_are_seen(qtbot, view, world):
     # WHEN somebody speaks loudly for two seconds
     view.hold.down()
