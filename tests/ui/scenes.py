@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from fake_reader import FakeReader
-from fakes import GIB, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, on_disk
+from fakes import GIB, PATIENCE_S, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, on_disk
 from PySide6.QtCore import QSettings
 from PySide6.QtGui import QIcon
 from PySide6.QtTest import QTest
@@ -75,7 +75,7 @@ class NoDownload:
 
     def steps(self):
         yield Progress(doing="downloading", file="model.safetensors", done=GIB // 2, total=2 * GIB)
-        self._over.wait(1)
+        self._over.wait(PATIENCE_S)
 
 
 @dataclass
@@ -120,6 +120,7 @@ class Stage:
         self.reader.let(10_000)
         self.speaker.let()
         self.servers.let()
+        Downloads.of(self.preferences).pause_all()
         self.connection.close()
         assert stop_all(10)
 
