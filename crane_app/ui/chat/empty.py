@@ -47,7 +47,7 @@ class EmptyChat(QScrollArea):
         column.addWidget(self.state)
         column.addSpacing(SPACE)
         self._get = self._make_get()
-        column.addLayout(_centred(self._get))
+        column.addWidget(self._get)
         self._make_suggestions(column)
         column.addStretch(3)
         self.setWidget(inside)
@@ -74,12 +74,16 @@ class EmptyChat(QScrollArea):
         others = QAction(self.tr("Other models, or yours…"), self)
         others.setObjectName("get_model")
         others.triggered.connect(lambda _checked=False: self.wanted.emit("models", None))
-        made = QWidget()
-        made.setMaximumWidth(WIDEST)
-        self._offers = QVBoxLayout(made)
+        place = QWidget()
+        place.setMaximumWidth(WIDEST)
+        self._offers = QVBoxLayout(place)
         self._offers.setContentsMargins(0, 0, 0, 0)
-        self._offers.setSpacing(SPACE)
-        self._offers.addWidget(button(others, look="flat"), 0, Qt.AlignmentFlag.AlignHCenter)
+        made = QWidget()
+        column = QVBoxLayout(made)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACE)
+        column.addLayout(_centred(place))
+        column.addWidget(button(others, look="flat"), 0, Qt.AlignmentFlag.AlignHCenter)
         return made
 
     def _show_offer(self) -> None:
@@ -97,7 +101,7 @@ class EmptyChat(QScrollArea):
             self.offer = None
         if self.offer is None and repo:
             self.offer = OfferCard(repo, catalogue.find(repo), downloads, memory, first=True)
-            self._offers.insertWidget(0, self.offer)
+            self._offers.addWidget(self.offer)
 
     def _download_changed(self) -> None:
         if self.offer is not None:
