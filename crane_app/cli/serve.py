@@ -12,6 +12,7 @@ from pathlib import Path
 
 from crane_app import settings
 from crane_app.cli import engines
+from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
@@ -26,21 +27,22 @@ TYPES = {
     "qwen3": ("qwen3", "qwen3_moe"),
     "qwen3_tts": ("qwen3_tts",),
 }
+SWITCHES = {
+    "insecure": "Let other machines in without a key",
+    "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
-        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "gpu-memory-limit",
+        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len",
         "backend", "device", "dtype",
     )  # fmt: skip
-    allowed = settings.YES_NO.get(os.environ.get("CRANE_INSECURE", "no").lower(), False)
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        default=allowed,
-        help="Let other machines in without a key (or CRANE_INSECURE)",
-    )
+    for name, sentence in SWITCHES.items():
+        variable = f"CRANE_{name.upper().replace('-', '_')}"
+        on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
+        parser.add_argument(f"--{name}", action="store_true", default=on, help=f"{sentence} (or {variable})")
     parser.add_argument(
         "--tied", action="store_true", help="End when standard input does, as with the program that holds it"
     )
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             max_concurrent=args.max_concurrent,
             decode_tokens_per_seq=args.decode_tokens_per_seq,
             max_length=args.max_seq_len or None,
+            fetches=args.allow_url_fetch,
         )
     )
 
@@ -81,8 +84,8 @@ def _check(args: argparse.Namespace) -> None:
     """BadInput or Unsupported for what no server could do."""
     if not args.model and not args.speech_model:
         raise BadInput("Name a model: --model-path FOLDER, or the name of one that the running engine has.")
-    if args.gpu_memory_limit is not None:
-        raise Unsupported("--gpu-memory-limit is not there yet: the engine sets no bound. Use --max-seq-len.")
+    if args.gpu_memory_limit:
+        memory.parse(args.gpu_memory_limit)
     if args.model and Path(args.model).expanduser().exists():
         _check_format(Path(args.model).expanduser(), args.format)
     if args.model_type != "auto" and args.model:

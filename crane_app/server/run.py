@@ -19,6 +19,7 @@ from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, CraneError
 from crane_app.platform import addresses
 from crane_app.server.app import build
+from crane_app.server.fetching import Web
 from crane_app.server.guard import Access, App
 from crane_app.server.service import Limits
 
@@ -89,6 +90,7 @@ def serve(
     max_concurrent: int,
     decode_tokens_per_seq: int,
     max_length: int | None,
+    fetches: bool = False,
 ) -> int:
     """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had."""
     loopback = addresses.is_loopback(host)
@@ -96,7 +98,7 @@ def serve(
         raise BadInput(
             f"At {host} other machines could use this server: set a key (--api-key or CRANE_API_KEY), or --insecure."
         )
-    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length)
+    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length, Web() if fetches else None)
     access = Access(keys, origins, loopback)
     _log()
     with bound(host, port) as listener, opened() as (engine, own):
@@ -117,6 +119,8 @@ def banner(own: dict[str, ModelCard], cache_nbytes: int, url: str, access: Acces
     whom = "this machine only" if access.loopback else "all machines that reach it"
     locked = f"{len(access.keys)} keys" if access.keys else "no key"
     yield f"access   {whom}, {locked}; web pages of {', '.join(access.origins) or 'this address only'}"
+    if limits.web is not None:
+        yield "fetches  addresses on the internet that requests name; none of this network"
     if not access.loopback and not access.keys:
         yield "warning  anybody who reaches this machine can use this server"
     yield f"serving at {url} (OpenAI clients: {url}/v1). Ctrl-C ends it."

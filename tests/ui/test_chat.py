@@ -214,6 +214,22 @@ def test_an_edit_that_was_given_up_is_not_kept(qtbot, view):
     assert view.transcript.widgets()[0]._editor is None
 
 
+def test_the_question_being_edited_comes_into_sight(qtbot, view, connection):
+    # GIVEN a question above a long answer
+    connection.engine.answer = "A line.\n\n" * 100
+    say(qtbot, view, "Wy?")
+    question = view.transcript.widgets()[0]
+    qtbot.waitUntil(lambda: question.geometry().bottom() < 0)
+    # WHEN it is edited from the field below
+    qtbot.keyClick(view.composer.prompt, Qt.Key.Key_Up)
+    # THEN it is seen, and has the keyboard
+    room = view.transcript.viewport().rect()
+    assert room.contains(question._editor.geometry().translated(question.pos()))
+    # AND when it is left as it was, the field below has it again
+    qtbot.keyClick(question._editor, Qt.Key.Key_Escape)
+    assert view.composer.prompt.hasFocus()
+
+
 def test_a_removed_end_can_be_brought_back(qtbot, view):
     say(qtbot, view, "One?")
     before = shown(view)

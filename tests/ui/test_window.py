@@ -7,7 +7,7 @@ from hands import clipboard, files, picture, press
 from probe import Probe
 from PySide6.QtCore import QByteArray, QMimeData, QPoint, QPointF, QRect, QSettings, Qt
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
-from PySide6.QtWidgets import QApplication, QLabel, QMenu
+from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton
 
 from crane_app.errors import CraneError
 from crane_app.ui import theme, views
@@ -193,6 +193,19 @@ def test_the_edit_menu_works_in_the_field_with_the_focus(open_window):
     # AND undoes it
     entries["undo"].trigger()
     assert field.text() == "Grus grus"
+
+
+def test_keys_of_the_edit_menu_where_nothing_can_be_written_do_nothing(qtbot, open_window):
+    # GIVEN the focus on something that has no use for them, such as a message
+    window = open_window()
+    button = window.view("chat").findChild(QPushButton)
+    button.setFocus()
+    assert button.hasFocus()
+    # WHEN they are pressed THEN nothing happens, not even to the field
+    QGuiApplication.clipboard().setText("Grus grus")
+    for key in (Qt.Key.Key_V, Qt.Key.Key_X, Qt.Key.Key_Z, Qt.Key.Key_A):
+        press(qtbot, button, key)
+    assert window.view("chat").field.text() == ""
 
 
 def test_stop_is_that_of_the_view_in_sight(qtbot, open_window):

@@ -24,7 +24,7 @@ from crane_app.ui.models.get import GetModels
 from crane_app.ui.models.loads import Loads
 from crane_app.ui.models.shelf import folders, keep_folders
 from crane_app.ui.models.trash import Discarded, discard, restore
-from crane_app.ui.parts import Notice, Words, button
+from crane_app.ui.parts import Notice, Words, button, empty
 from crane_app.ui.scrolled import Scrolled, fill
 from crane_app.ui.theme import SPACE
 from crane_app.ui.view import Commands, View
@@ -229,8 +229,7 @@ class ModelsView(View):
 
     def _lay(self) -> None:
         """Set titles and cards in their order. New cards come a few at a time, so that the window goes on living."""
-        while self.sections.count():
-            self.sections.takeAt(0)
+        empty(self.sections)
         every = [entry for job in self.titles for entry in self._here() if entry.job == job]
         fresh, job = 0, ""
         for entry in every[: self._most]:
