@@ -56,6 +56,7 @@ NEVER = (
     "ruff",
     "scipy",
     "sentencepiece",
+    "setuptools",
     "starlette",
     "tensorboard",
     "tkinter",
@@ -86,6 +87,7 @@ UNUSED = (
     *(f"libQt6{name}*" for name in ("EglFS", "OpenGL", "Pdf", "Qml", "Quick")),  # links to those
     "PySide6/*VirtualKeyboard*",
     "PySide6/opengl32sw.dll",
+    "cv2/opencv_videoio_ffmpeg*",  # on Windows it is looked for when a film is opened
     "torch/bin/[!t]*",
     "torch/bin/test_*",
     "torch/include/*",
