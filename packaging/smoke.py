@@ -233,6 +233,7 @@ def examines_itself(packed: Packed) -> str:
     expect(not lacking, f"it lacks {', '.join(lacking)}")
     expect(not found["broken"], f"phases of a start: {found['broken']}")
     expect("pip install" not in told, "it sends to pip")
+    expect("no kernels" not in told, "it has no kernels of Crane's own")
     names = {one["name"] for one in found["findings"]}
     expect({"screen", "font: emoji"} <= names, f"it looked at {sorted(names)} only")
     wrong = [check for check in found["checks"] if not check["ok"]]
