@@ -1,9 +1,12 @@
 # Each word does its own set-up; the first one takes minutes, the next ones none.
 # Paths are relative throughout, so that the folder may have any name.
-# ARGS goes to the command: make test ARGS="-k scheduler", make bench ARGS=all.
+# ARGS goes to the command: make test ARGS="-k scheduler", make test ARGS="-n 0", make bench ARGS=all.
 
 PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python,.venv/bin/python)
 READY := sh tools/setup.sh
+
+# A process for each core, each with a share of the tests; one that is done takes over from the others.
+PYTEST := QT_QPA_PLATFORM=offscreen $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: help install run test soak lint fix demo bench wheel bundle smoke
 .DEFAULT_GOAL := help
@@ -11,8 +14,8 @@ READY := sh tools/setup.sh
 help:
 	@echo "make install   set up .venv and what it needs; every other word does this too"
 	@echo "make run       open the window, or run the demo where there is no display"
-	@echo "make test      all tests"
-	@echo "make soak      what takes long: every model and thread count, and ten minutes of clients that come and go"
+	@echo "make test      all tests but the long ones; ARGS='-n 0' runs them in one process"
+	@echo "make soak      the long forms of some tests"
 	@echo "make lint      ruff, mypy and the floors"
 	@echo "make fix       format, and fix what ruff can"
 	@echo "make demo      read, generate and measure once, without a window"
@@ -30,11 +33,11 @@ run:
 
 test:
 	@$(READY) qt
-	@QT_QPA_PLATFORM=offscreen $(PY) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 soak:
-	@$(READY)
-	@$(PY) -m pytest -m soak --timeout=3600 $(ARGS)
+	@$(READY) qt
+	@$(PYTEST) -m "soak or hypothesis" -o timeout=1800 $(ARGS)
 
 lint:
 	@$(READY)

@@ -31,10 +31,15 @@ def _cuda() -> bool:
 CONDITIONS: dict[str, Callable[[], bool]] = {
     "mlx": lambda: find_spec("mlx") is not None,
     "torch": lambda: find_spec("torch") is not None,
+    "kernels": lambda: find_spec("torch") is not None and find_spec("crane_app.backends.torch._native") is not None,
+    "triton": lambda: find_spec("triton") is not None,
     "mlx-lm": lambda: find_spec("mlx_lm") is not None,
     "transformers": lambda: find_spec("transformers") is not None,
     "espeak-ng": lambda: shutil.which("espeak-ng") is not None,
+    "curl": lambda: shutil.which("curl") is not None,
+    "node": lambda: shutil.which("node") is not None,
     "sox": lambda: shutil.which("sox") is not None,
+    "cc": lambda: shutil.which("cc") is not None,
     "pyinstaller": lambda: find_spec("PyInstaller") is not None,
     "desktop-file-validate": lambda: shutil.which("desktop-file-validate") is not None,
     "appstreamcli": lambda: shutil.which("appstreamcli") is not None,
@@ -89,9 +94,8 @@ class Skips:
 
     def __init__(self, config: pytest.Config):
         options = config.option
-        self.whole = (
-            config.args == config.getini("testpaths") and not options.keyword and options.markexpr in ("", "not soak")
-        )
+        part = options.keyword or options.markexpr not in ("", "not soak") or options.collectonly
+        self.whole = config.args == config.getini("testpaths") and not part
         self.seen: list[tuple[str, str]] = []
         self.found: list[str] = []
 

@@ -60,6 +60,10 @@ class NullCache(Rows):
         self.written[row][:] = layers[0].tolist()
 
 
+def _may(allowed: np.ndarray | None, token: int) -> bool:
+    return allowed is None or bool(allowed[token // 32] >> np.uint32(token % 32) & np.uint32(1))
+
+
 @dataclass
 class NullPending:
     """tokens: drawn for each row, none for a middle chunk. fault: raised instead of being read."""
@@ -77,7 +81,7 @@ class NullPending:
 class NullRunner:
     """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
 
-    Choice c takes the token that is c further on, and one that a bias forbids gives way to the next.
+    Choice c takes the token that is c further on, and one that a bias or a mask forbids gives way to the next.
     on_launch, on_read: called with the works; what they raise is the step's fault.
     """
 
@@ -100,7 +104,7 @@ class NullRunner:
         for item, span in zip(work, host.whole, strict=True):
             given = [self._carried(item.row, previous)] if item.tokens is None else item.tokens.tolist()
             last = list(enumerate(given, span.start + 1))[span.new - item.logits :]
-            drawn = [self._draw(token, position, item.draw) for position, token in last]
+            drawn = [self._draw(token, position, item) for position, token in last]
             tokens[item.row] = tuple(drawn if item.given is None else item.given.tolist())
             self.cache.written[span.row] += given
             self.cache.advance(span.row, span.new)
@@ -118,12 +122,12 @@ class NullRunner:
         self.cache.advance(span.row, span.new)
         return np.stack([item.tokens, np.arange(span.start, span.start + span.new)], -1).astype(np.float32)
 
-    def _draw(self, given: int, position: int, draw: Sampling | None) -> int:
-        token = self.table(given, position)
-        if draw is None or not (draw.choice or draw.logit_bias):
+    def _draw(self, given: int, position: int, item: Work) -> int:
+        token, draw, allowed = self.table(given, position), item.draw or Sampling(), item.allowed
+        if allowed is None and not (draw.choice or draw.logit_bias):
             return token
         token = (token + draw.choice) % self.vocabulary
-        while draw.logit_bias.get(token) == -math.inf:
+        while draw.logit_bias.get(token) == -math.inf or not _may(allowed, token):
             token = (token + 1) % self.vocabulary
         return token
 

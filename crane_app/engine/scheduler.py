@@ -282,6 +282,8 @@ class Scheduler:
             self.tokens += sequence.take_guess(drawn, draft)
             if len(draft) and sequence.slot == work.row:
                 self.cache.truncate(work.row, sequence.length)
+        except CraneError as error:
+            sequence.end("error", error)
         except Exception as error:
             log.exception("a token could not be taken")
             sequence.fail(CraneError(f"The reply could not be put into text ({type(error).__name__}: {error})."))

@@ -7,6 +7,7 @@ from typing import Any
 
 from crane_app.engine.defaults import RANGES
 from crane_app.engine.request import Asked
+from crane_app.server import grammars
 from crane_app.server.fields import (
     Table,
     harmless,
@@ -14,6 +15,7 @@ from crane_app.server.fields import (
     mapping,
     number,
     one_or_some,
+    shaped,
     some,
     take,
     text,
@@ -24,7 +26,6 @@ from crane_app.server.fields import (
 from crane_app.server.problems import refused
 
 MOST_STOPS, MOST_BIASES, MOST_IDS = 4, 1024, 1024
-GRAMMAR = "output held to a grammar is not there yet"
 WHOLE_FIELDS = ("top_k", "repeat_last_n", "max_tokens", "min_tokens", "n")
 # Of Asked, under the same name.
 DIRECT = (
@@ -39,10 +40,20 @@ def ranged(name: str) -> Any:
     return whole(int(low), int(high)) if name in WHOLE_FIELDS else number(low, high)
 
 
+_IDS = some(whole(0, 2**31 - 1), MOST_IDS)
+
+
+@shaped(**_IDS.schema)
 def token_ids(value: Any) -> tuple[int, ...]:
-    return tuple(some(whole(0, 2**31 - 1), MOST_IDS)(value))
+    return tuple(_IDS(value))
 
 
+@shaped(
+    type="object",
+    maxProperties=MOST_BIASES,
+    propertyNames={"pattern": "^[0-9]{1,10}$"},
+    additionalProperties=dict(number(*RANGES["logit_bias"]).schema),
+)
 def biases(value: Any) -> dict[int, float]:
     """{"50256": -100} -> {50256: -100.0}."""
     if not isinstance(value, dict):
@@ -59,7 +70,9 @@ def biases(value: Any) -> dict[int, float]:
 
 def stops(longest: int) -> Any:
     several = one_or_some(text(1000), longest)
+    word = {"type": "string", "minLength": 1, "maxLength": 1000}
 
+    @shaped(anyOf=[word, {"type": "array", "maxItems": longest, "items": word}])
     def read(value: Any) -> tuple[str, ...]:
         found = tuple(several(value))
         if not all(found):
@@ -100,10 +113,7 @@ SAMPLING: Table = (
 )
 # What other servers know and this one does not do.
 ELSEWHERE: Table = (
-    *unmet(
-        GRAMMAR, "guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend",
-        "structured_outputs", "json_schema", "regex", "ebnf", "grammar",
-    ),
+    *grammars.FIELDS,
     *unmet(
         "this sampler is not there", "typical_p", "top_a", "tfs_z", "mirostat", "mirostat_mode", "mirostat_tau",
         "mirostat_eta", "dry_multiplier", "dry_base", "dry_allowed_length", "xtc_probability", "xtc_threshold",
@@ -132,7 +142,8 @@ ACCOUNTS: Table = harmless(
 
 
 def asked(given: Mapping[str, Any], **more: Any) -> Asked:
-    """What a request's honoured fields ask of the engine."""
+    """What a request's honoured fields ask of the engine, what the answer is held to among it."""
+    more = {"grammar": grammars.asked(given), **more}
     return Asked(**{name: given[name] for name in DIRECT if name in given} | more)
 
 

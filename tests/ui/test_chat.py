@@ -6,11 +6,14 @@ from hands import clipboard, files, picture, press
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QToolButton
 
+from crane_app.library.catalogue import suited
 from crane_app.library.chats import Chats
+from crane_app.library.fit import memory
 from crane_app.ui.chat import cards as module
 from crane_app.ui.chat.message import Question
 from crane_app.ui.chat.reply import Reply
 from crane_app.ui.chat.view import ChatView
+from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.worker import stop_all
 
 MODEL = "/models/Qwen3-0.6B"
@@ -172,6 +175,61 @@ def test_a_question_is_edited_where_it_stands(qtbot, view, connection):
     assert view.talk.turns[0].versions == 2
 
 
+def test_a_question_that_is_being_edited_is_still_so_after_a_look_at_another_conversation(qtbot, view, connection):
+    # GIVEN a question in the middle of being edited
+    say(qtbot, view, "Wy?")
+    chat = view.talk.chat
+    view.recall()
+    view.transcript.widgets()[0]._editor.setPlainText("Why do")
+    # WHEN another conversation is looked at
+    view.new()
+    say(qtbot, view, "Other?")
+    assert view.transcript.widgets()[0].unfinished() is None
+    view.open(chat)
+    # THEN the words are still there, and typing goes on in the composer
+    question = view.transcript.widgets()[0]
+    assert question._editor.toPlainText() == "Why do"
+    assert not question._editor.hasFocus()
+    # WHEN they are asked THEN they are not kept for another time
+    question._editor.setPlainText("Why do cranes dance?")
+    question.findChild(QToolButton, "ask_again").click()
+    qtbot.waitUntil(lambda: not view.talk.running)
+    view.new()
+    view.open(chat)
+    assert shown(view) == ["Why do cranes dance?", connection.engine.answer]
+    # and the version before is as it was
+    view.talk.switch(view.talk.turns[0], -1)
+    assert view.transcript.widgets()[0].unfinished() is None
+
+
+def test_an_edit_that_was_given_up_is_not_kept(qtbot, view):
+    say(qtbot, view, "Wy?")
+    chat = view.talk.chat
+    view.recall()
+    question = view.transcript.widgets()[0]
+    question._editor.setPlainText("Why do")
+    qtbot.keyClick(question._editor, Qt.Key.Key_Escape)
+    view.new()
+    view.open(chat)
+    assert view.transcript.widgets()[0]._editor is None
+
+
+def test_the_question_being_edited_comes_into_sight(qtbot, view, connection):
+    # GIVEN a question above a long answer
+    connection.engine.answer = "A line.\n\n" * 100
+    say(qtbot, view, "Wy?")
+    question = view.transcript.widgets()[0]
+    qtbot.waitUntil(lambda: question.geometry().bottom() < 0)
+    # WHEN it is edited from the field below
+    qtbot.keyClick(view.composer.prompt, Qt.Key.Key_Up)
+    # THEN it is seen, and has the keyboard
+    room = view.transcript.viewport().rect()
+    assert room.contains(question._editor.geometry().translated(question.pos()))
+    # AND when it is left as it was, the field below has it again
+    qtbot.keyClick(question._editor, Qt.Key.Key_Escape)
+    assert view.composer.prompt.hasFocus()
+
+
 def test_a_removed_end_can_be_brought_back(qtbot, view):
     say(qtbot, view, "One?")
     before = shown(view)
@@ -234,12 +292,57 @@ def test_a_conversation_that_is_too_long_is_marked(qtbot, view, connection):
     qtbot.waitUntil(lambda: view.composer.counter.property("look") == "danger")
 
 
+def test_the_model_to_begin_with_is_fetched_where_it_is_offered(qtbot, connection, chats):
+    # GIVEN no model
+    begun = []
+
+    class Held:
+        def __init__(self, repo):
+            begun.append(repo)
+
+        def steps(self):
+            yield from ()
+
+        def stop(self):
+            pass
+
+    preferences, shelf = FakePreferences(), FakeShelf()
+    downloads = Downloads(preferences, Held)
+    view = ChatView(connection, chats, preferences, shelf)
+    qtbot.addWidget(view)
+    view.show()
+    # WHEN the offer is taken
+    repo = view.empty.offer.repo
+    view.empty.offer.buttons["download"].click()
+    # THEN it comes, and the offer tells how far it is
+    assert begun == [repo]
+    assert view.empty.offer.buttons["pause"].isVisible()
+    # WHEN it is here and chosen THEN there is nothing to offer any more
+    qtbot.waitUntil(lambda: not downloads.running(repo))
+    shelf.put(on_disk())
+    preferences.set("model", MODEL)
+    assert not view.empty._get.isVisible()
+
+
+def test_a_computer_too_small_for_any_model_is_offered_none(qtbot, connection, chats, monkeypatch):
+    monkeypatch.setattr("crane_app.library.fit.memory", lambda: 2**28)
+    view = ChatView(connection, chats, FakePreferences(), FakeShelf())
+    qtbot.addWidget(view)
+    assert view.empty.offer is None
+    assert not view.empty._get.isHidden()
+
+
 def test_without_a_model_the_view_says_what_to_do(qtbot, connection, chats):
     view = ChatView(connection, chats, FakePreferences(), FakeShelf())
     qtbot.addWidget(view)
     passed = []
     view.sent.connect(lambda name, what: passed.append(name))
     assert not view.empty._get.isHidden()
+    # a model to begin with is offered, with its size and whether it fits
+    offer = view.empty.offer
+    assert offer.repo == suited(memory())[0].repo
+    assert "GB" in offer.about.text()
+    assert "of memory" in offer.fits.text()
     view.empty.findChild(QToolButton, "get_model").click()
     assert passed == ["models"]
     # AND asking all the same gets a sentence, with the question kept

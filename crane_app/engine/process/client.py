@@ -93,9 +93,12 @@ class Client:
         backend: str | None = None,
         device: str = "auto",
         dtype: str | None = None,
+        quantize: str | None = None,
+        exact: bool = False,
     ) -> Stream:
         path = Path(folder).expanduser()
-        said = {"name": name, "backend": backend, "device": device, "dtype": dtype}
+        said: dict[str, Any] = {"name": name, "backend": backend, "device": device, "dtype": dtype}
+        said |= {"quantize": quantize, "exact": exact}
         stream = self._loading(str(path.absolute()) if path.exists() else folder, said)
         return self._send(stream, "load", {"folder": stream.what, **said})
 
@@ -292,8 +295,9 @@ class Client:
             self._revive_soon(stream)
 
     def _blamed(self, streams: list[RemoteStream]) -> set[tuple[str, str]]:
-        """Who loads is suspected first."""
-        suspects = [s for s in streams if s.doing == LOADING] or [s for s in streams if s.what]
+        """Who loads is suspected first. Nobody else is, where work without a model was under way."""
+        loading, modelless = [s for s in streams if s.doing == LOADING], any(not s.what for s in streams)
+        suspects = loading or ([] if modelless else streams)
         return {(stream.doing, self._folder(stream.what)) for stream in suspects}
 
     def _folder(self, model: str) -> str:
