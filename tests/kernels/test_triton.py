@@ -70,6 +70,20 @@ def test_swiglu_over_more_than_one_block(ops, draw, dtype):
     close(ops.fast.swiglu(gate, up), ops.plain.swiglu(gate, up), dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize(("inputs", "outputs", "bias"), [(96, 70, True), (1300, 35, False)])
+def test_products_of_few_rows(ops, draw, monkeypatch, dtype, rows, inputs, outputs, bias):
+    from crane_app.backends.torch.kernels import products
+    from crane_app.backends.torch.leaf import Leaf, Product
+
+    monkeypatch.setattr(products, "PROGRAMS", 16)  # so that each has several outputs, and the last one fewer
+    weight = draw(outputs, inputs, dtype=dtype) * inputs**-0.5
+    w = Leaf((outputs, inputs), product=Product(weight, (), draw(outputs, dtype=dtype) if bias else None, (outputs,)))
+    x = draw(rows, 2 * inputs, dtype=dtype)[:, inputs:]
+    close(ops.fast.linear(x, w), ops.plain.linear(x.contiguous(), w), dtype, ulps=32 if dtype == "float32" else 8)
+
+
 def rows_of(draw, device, dtype: str, dim: int) -> SimpleNamespace:
     """Rows of LENGTHS, each with tensors of its own, as the cache holds them."""
     capacities = [256 if n < 256 else 512 for n in LENGTHS]
