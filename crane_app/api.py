@@ -23,6 +23,7 @@ from typing import Any, Protocol, TextIO
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import Asked, ModelCard, Part, Piece, Request, Usage
 from crane_app.errors import BadInput, CraneError, ModelNotFound
+from crane_app.library import whereabouts
 from crane_app.media.chat_template import ChatTemplate
 from crane_app.media.detokenize import Detokenizer
 from crane_app.media.files.gguf import holds_gguf
@@ -64,7 +65,7 @@ class AutoTokenizer:
     @classmethod
     def from_pretrained(cls, path: str | Path) -> AutoTokenizer:
         """Read the model's files. BadCheckpoint for files that are missing or broken, ModelNotFound for no model."""
-        folder = Path(path).expanduser()
+        folder = whereabouts.place(str(path))
         if not (folder.is_dir() or holds_gguf(folder)):
             raise ModelNotFound(
                 f"There is no model folder at {folder}. Name a folder with tokenizer.json, or a .gguf file."
@@ -284,12 +285,12 @@ class Model:
 
 
 def load(path: str | Path, device: str = "auto", dtype: str | None = None, backend: str | None = None) -> Model:
-    """The model in a folder or in a GGUF file.
+    """The model in a folder or in a GGUF file, or of an id or name that is on this computer.
 
     device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
-    folder = Path(path).expanduser()
+    folder = whereabouts.place(str(path))
     engine, name = _SHARED.take(folder)
     try:
         stream = engine.load(str(folder.absolute()), name, backend, device, dtype)
@@ -331,9 +332,9 @@ class _Shared:
             if self._engine is None:
                 self._engine = Engine()
                 atexit.register(self._engine.close, drain=False)
-            name = folder.name or str(folder)
+            title = name = whereabouts.title(folder)
             while name in self._names:
-                name = f"{folder.name}-{next(self._numbers)}"
+                name = f"{title}-{next(self._numbers)}"
             self._names.add(name)
             return self._engine, name
 
