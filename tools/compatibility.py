@@ -36,9 +36,11 @@ the Origin.
 - A list of prompts gets an answer each; it is not joined to one text.
 - With logprobs, the tokens joined are the text that the model wrote, thoughts and calls included. A token that only
   begins a character has an empty text and its bytes; a stop text cuts the token that it begins in.
+- /v1/responses keeps nothing: a conversation is sent whole each time, and `store` is as if it were false. A thought is
+  an item of its own, told whole as reasoning_text.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
-- Pictures and sound in messages are refused until a model here reads them. Addresses are never fetched, paths never
-  opened.
+- Pictures and sound in messages are refused until a model here reads them. Paths are never opened, and addresses are
+  fetched with --allow-url-fetch only, where they are on the internet.
 """
 
 

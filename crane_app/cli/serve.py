@@ -6,12 +6,15 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from crane_app import settings
 from crane_app.cli import engines
+from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
+from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, Unsupported
 from crane_app.library import whereabouts
@@ -25,20 +28,24 @@ TYPES = {
     "qwen3": ("qwen3", "qwen3_moe"),
     "qwen3_tts": ("qwen3_tts",),
 }
+SWITCHES = {
+    "insecure": "Let other machines in without a key",
+    "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
-        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "gpu-memory-limit",
+        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len",
         "backend", "device", "dtype",
     )  # fmt: skip
-    allowed = settings.YES_NO.get(os.environ.get("CRANE_INSECURE", "no").lower(), False)
+    for name, sentence in SWITCHES.items():
+        variable = f"CRANE_{name.upper().replace('-', '_')}"
+        on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
+        parser.add_argument(f"--{name}", action="store_true", default=on, help=f"{sentence} (or {variable})")
     parser.add_argument(
-        "--insecure",
-        action="store_true",
-        default=allowed,
-        help="Let other machines in without a key (or CRANE_INSECURE)",
+        "--tied", action="store_true", help="End when standard input does, as with the program that holds it"
     )
     engines.add_flag(parser)
 
@@ -47,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.server is None:
         raise Unsupported("This way of starting Crane serves nothing. Use: python -m crane_app serve")
     _check(args)
+    if args.tied:
+        # As Ctrl-C does: what is under way is finished; while a model is still loading there is nothing to finish.
+        tied.follow(0, lambda: signal.raise_signal(signal.SIGTERM))
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[EngineLike, dict[str, ModelCard]]]:
@@ -66,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
             max_concurrent=args.max_concurrent,
             decode_tokens_per_seq=args.decode_tokens_per_seq,
             max_length=args.max_seq_len or None,
+            fetches=args.allow_url_fetch,
         )
     )
 
@@ -74,8 +85,8 @@ def _check(args: argparse.Namespace) -> None:
     """BadInput or Unsupported for what no server could do."""
     if not args.model and not args.speech_model:
         raise BadInput(engines.NAMELESS)
-    if args.gpu_memory_limit is not None:
-        raise Unsupported("--gpu-memory-limit is not there yet: the engine sets no bound. Use --max-seq-len.")
+    if args.gpu_memory_limit:
+        memory.parse(args.gpu_memory_limit)
     if args.model and Path(args.model).expanduser().exists():
         _check_format(Path(args.model).expanduser(), args.format)
     if args.model_type != "auto" and args.model:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from crane_app.server.fields import mapping, some, text
+from crane_app.server.fields import mapping, shaped, some, text
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST, NAME = 128, re.compile(r"[\w.-]{1,64}")
@@ -27,6 +27,18 @@ class ToolCall:
     arguments: str
 
 
+@shaped(type="array", maxItems=MOST, items={
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "pattern": f"^{NAME.pattern}$"}},
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+})  # fmt: skip
 def offered(value: Any) -> tuple[dict[str, Any], ...]:
     """The tools of a request, checked: functions with a name each, none twice."""
     found = tuple(some(_tool, MOST)(value))

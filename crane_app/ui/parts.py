@@ -149,20 +149,25 @@ class Notice(QFrame):
         self.setProperty("look", "notice")
         self._icon = QLabel()
         self._words = Words(self.tr("What went wrong"))
-        action = QAction(retry, self)
-        action.setObjectName("retry")
-        action.triggered.connect(self.retried)
+        self._retry = QAction(retry, self)
+        self._retry.setObjectName("retry")
+        self._retry.triggered.connect(self.retried)
+        self._button = button(self._retry)
         row = QHBoxLayout(self)
         row.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
         row.setSpacing(SPACE)
         row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self._words, 1)
-        row.addWidget(button(action), 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self._button, 0, Qt.AlignmentFlag.AlignTop)
         self._draw()
         self.hide()
 
-    def tell(self, words: str) -> None:
-        """Show the sentence, or nothing for ""."""
+    def tell(self, words: str, retry: str = "") -> None:
+        """Show the sentence, or nothing for ""; retry: another name for the button."""
+        if retry and retry != self._retry.text():
+            self._retry.setText(retry)
+            self._retry.setIconText(retry)
+            self._button.setAccessibleName(retry)
         self._words.setText(words)
         self.setVisible(bool(words))
 

@@ -47,10 +47,10 @@ def test_what_is_not_here_is_said_with_what_is_and_how_to_get_it(cache):
         place(ID)
     for name in "abcdefgh":
         in_cache(cache, f"birds/{name}")
-    with pytest.raises(ModelNotFound, match="Here are: birds/a, .*, birds/f and 2 more. To get it"):
+    with pytest.raises(ModelNotFound, match=r"Here are: birds/a, .*, birds/f and 2 more. To get it"):
         place(ID)
 
 
 def test_a_path_that_is_wrong_is_called_a_path(tmp_path):
-    with pytest.raises(ModelNotFound, match="There is no model folder at /no/such/model. Name a folder"):
+    with pytest.raises(ModelNotFound, match=r"There is no model folder at /no/such/model. Name a folder"):
         place("/no/such/model")

@@ -121,13 +121,13 @@ def refusal(capsys, *flags: str) -> str:
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--gpu-memory-limit", "5G"], "--gpu-memory-limit"),
+        (["--gpu-memory-limit", "much"], "5120M"),
         (["--format", "gguf"], "gguf"),
         (["--model-type", "hunyuan"], "qwen3"),
         (["--model-type", "qwen3_tts"], "qwen3"),
     ],
 )
-def test_a_flag_without_an_effect_is_refused(capsys, folder, flags, word):
+def test_a_flag_that_could_have_no_effect_is_refused(capsys, folder, flags, word):
     assert word in refusal(capsys, "--model-path", str(folder), *flags)
 
 
@@ -153,6 +153,9 @@ def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):
     assert main(["serve", "-m", str(folder), "--model-type", "qwen3"], server=server) == 0
     assert (told["host"], told["port"], told["max_concurrent"]) == ("127.0.0.1", 8080, 16)
     assert (told["decode_tokens_per_seq"], told["max_length"], told["keys"]) == (16, None, ())
+    assert (told["fetches"], told["insecure"]) == (False, False)
+    assert main(["serve", "-m", str(folder), "--allow-url-fetch"], server=server) == 0
+    assert told["fetches"] is True
     monkeypatch.setenv("CRANE_API_KEY", "a, b")
     monkeypatch.setenv("CRANE_PORT", "9000")
     assert main(["serve", "-m", str(folder)], server=server) == 0

@@ -136,7 +136,7 @@ def test_no_two_commands_share_keys(open_window):
         active += window.view(name).findChildren(QAction)
         keys = [each.toString() for action in active if action.isEnabled() for each in action.shortcuts()]
         assert len(keys) == len(set(keys)), name
-        assert {"Ctrl+O", "Ctrl+V", "Ctrl+C", "Ctrl+Q", "Ctrl+B", "Esc", "F1", "Ctrl+1", "Ctrl+6"} <= set(keys)
+        assert {"Ctrl+O", "Ctrl+V", "Ctrl+C", "Ctrl+Q", "Ctrl+B", "Esc", "F1", "Ctrl+1", "Ctrl+7"} <= set(keys)
 
 
 def test_every_menu_entry_has_a_mnemonic_of_its_own(open_window):
@@ -455,11 +455,12 @@ def test_the_frame_comes_before_the_view_in_the_order_of_tab(qtbot, open_window)
     window.sidebar.buttons()[0].setFocus()
     # WHEN Tab is pressed
     names = []
-    for _ in itertools.repeat(None, 9):
+    for _ in itertools.repeat(None, 10):
         qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
         names.append(QApplication.focusWidget().accessibleName())
     # THEN it goes down the sidebar, along the toolbar and into the view
-    assert names == ["Pictures", "Dictate", "Read aloud", "Models", "Settings", "Fold the sidebar", "Stop", "Field", ""]
+    views = ["Pictures", "Dictate", "Read aloud", "Models", "Server", "Settings"]
+    assert names == [*views, "Fold the sidebar", "Stop", "Field", ""]
 
 
 def test_letters_twice_as_large_leave_nothing_cut_off(qtbot, open_window):

@@ -140,6 +140,7 @@ class Question(Message):
     def __init__(self, turn: Turn):
         super().__init__(turn)
         self._editor: EditField | None = None
+        self._handed = ""  # what was asked anew from the editor
         self.setAccessibleName(self.tr("You: {text}").format(text=turn.text[:200]))
         self.bubble = QFrame()
         self.bubble.setProperty("look", "bubble")
@@ -172,11 +173,16 @@ class Question(Message):
         self._edit.defaultAction().setEnabled(not busy)
         self.show_versions(not busy)
 
-    def begin_edit(self) -> None:
-        """Put the words into a field; Return asks them anew, Esc leaves them."""
+    def unfinished(self) -> str | None:
+        """What stands in the editor and has not been asked; None where nothing was changed."""
+        text = self._editor.toPlainText() if self._editor is not None else self.turn.text
+        return None if text in (self.turn.text, self._handed) else text
+
+    def begin_edit(self, text: str | None = None) -> None:
+        """Put the words, or `text`, into a field; Return asks them anew, Esc leaves them."""
         if self._editor is not None:
             return
-        self._editor = EditField(self.turn.text, self.return_sends)
+        self._editor = EditField(self.turn.text if text is None else text, self.return_sends)
         self._editor.setAccessibleName(self.tr("Your message, to be edited"))
         self._editor.entered.connect(self._ask)
         self._editor.left.connect(self.end_edit)
@@ -197,7 +203,8 @@ class Question(Message):
         self.column.insertWidget(2, self._asking)
         self.bubble.hide()
         self.buttons.hide()
-        self._editor.setFocus()
+        if text is None:
+            self._editor.setFocus()
         self._editor.moveCursor(self._editor.textCursor().MoveOperation.End)
         self.grew.emit()
         self.editing.emit(True)
@@ -223,6 +230,7 @@ class Question(Message):
 
     def _ask(self) -> None:
         if self._editor is not None and self._editor.toPlainText().strip():
+            self._handed = self._editor.toPlainText()
             self.edited.emit(self.turn, self._editor.toPlainText().strip("\n"))
 
     def _file(self, attachment) -> QWidget:
