@@ -6,7 +6,7 @@
         for text in model.chat([Message("user", "hello")]):
             print(text, end="", flush=True)
 
-All models of a program share one engine, so that their requests are served side by side. docs/python.md has all of it.
+All models of a program share one engine, so that their requests are served side by side. docs/api.md has all of it.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def model(args: argparse.Namespace) -> Iterator[Path]:
     """The folder that the flags name; with --remove the random weights are gone afterwards."""
     if args.random_weights is None:
         if not args.model:
-            raise BadInput("Name a model: --model ORG/NAME or its folder (or CRANE_MODEL), or --random-weights qwen3-0.6b.")
+            words = "Name a model: --model ORG/NAME or its folder (or CRANE_MODEL), or --random-weights qwen3-0.6b."
+            raise BadInput(words)
         if args.remove:
             raise BadInput("--remove is for --random-weights alone; a model's own folder stays.")
         yield whereabouts.place(args.model)
