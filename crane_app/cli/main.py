@@ -33,6 +33,7 @@ VERBS = (
     "demo",
     "doctor",
     "bench",
+    "convert",
     "version",
 )
 EXAMPLES = """\
