@@ -6,7 +6,7 @@
         for text in model.chat([Message("user", "hello")]):
             print(text, end="", flush=True)
 
-All models of a program share one engine, so that their requests are served side by side. docs/python.md has all of it.
+All models of a program share one engine, so that their requests are served side by side. docs/api.md has all of it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from crane_app import settings
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import Asked, ModelCard, Part, Piece, Request, Usage
 from crane_app.errors import BadInput, CraneError, ModelNotFound
+from crane_app.library import whereabouts
 from crane_app.media.chat_template import ChatTemplate
 from crane_app.media.detokenize import Detokenizer
 from crane_app.media.files.gguf import holds_gguf
@@ -65,7 +66,7 @@ class AutoTokenizer:
     @classmethod
     def from_pretrained(cls, path: str | Path) -> AutoTokenizer:
         """Read the model's files. BadCheckpoint for files that are missing or broken, ModelNotFound for no model."""
-        folder = Path(path).expanduser()
+        folder = whereabouts.place(str(path))
         if not (folder.is_dir() or holds_gguf(folder)):
             raise ModelNotFound(
                 f"There is no model folder at {folder}. Name a folder with tokenizer.json, or a .gguf file."
@@ -292,13 +293,13 @@ def load(
     quantize: str | None = None,
     exact: bool = False,
 ) -> Model:
-    """The model in a folder or in a GGUF file.
+    """The model in a folder or in a GGUF file, or of an id or name that is on this computer.
 
     device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
     packs the weights in so many bits. exact: compute with the numbers that packed weights have, in float32.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
-    folder = Path(path).expanduser()
+    folder = whereabouts.place(str(path))
     engine, name = _SHARED.take(folder)
     try:
         stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact)
@@ -344,9 +345,9 @@ class _Shared:
                     threads=settings.now("threads"),
                 )
                 atexit.register(self._engine.close, drain=False)
-            name = folder.name or str(folder)
+            title = name = whereabouts.title(folder)
             while name in self._names:
-                name = f"{folder.name}-{next(self._numbers)}"
+                name = f"{title}-{next(self._numbers)}"
             self._names.add(name)
             return self._engine, name
 

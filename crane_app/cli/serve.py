@@ -17,8 +17,9 @@ from crane_app.engine.interface import EngineLike
 from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, Unsupported
+from crane_app.library import whereabouts
 
-SENTENCE = "Serve models over HTTP, to programs that speak the OpenAI or SGLang API"
+SENTENCE = "Serve models to programs that speak the OpenAI, SGLang, Anthropic or Ollama API"
 # What `--model-type` may say, and what config.json then says.
 TYPES = {
     "auto": (),
@@ -84,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """BadInput or Unsupported for what no server could do."""
     if not args.model and not args.speech_model:
-        raise BadInput("Name a model: --model-path FOLDER, or the name of one that the running engine has.")
+        raise BadInput(engines.NAMELESS)
     if args.gpu_memory_limit:
         memory.parse(args.gpu_memory_limit)
     if args.model and Path(args.model).expanduser().exists():
         _check_format(Path(args.model).expanduser(), args.format)
     if args.model_type != "auto" and args.model:
-        _check_type(Path(args.model).expanduser() / "config.json", args.model_type)
+        _check_type(whereabouts.place(args.model) / "config.json", args.model_type)
 
 
 def _check_format(model: Path, wanted: str) -> None:
