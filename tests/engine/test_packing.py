@@ -17,9 +17,11 @@ from gguf import GGMLQuantizationType as Type
 
 from crane_app import settings
 from crane_app.engine import generation
+from crane_app.engine.engine import Engine
 from crane_app.engine.loading import How, load, loading
 from crane_app.errors import BadInput
 from crane_app.host import QUANTS
+from tests.engine.nulls import events
 from tests.engine.test_loading import PEAK, SIZES, big
 from tests.engine.test_loading_gguf import TOKENS, wide
 from tests.gguf_checkpoint import write_gguf
@@ -152,3 +154,19 @@ def test_what_a_model_will_take_is_known_before_it_is_read(tmp_path, backend_nam
     assert len(asked) == 1
     steps.close()
     assert asked == [load(folder, backend_name, "cpu", "bfloat16", quantize).nbytes]
+
+
+def test_the_card_tells_how_the_weights_are_packed(tmp_path):
+    """And is the same for who asks again: a model is packed once, when it is loaded."""
+    folder, _ = folder_and_twin(tmp_path, "qwen3", "q4")
+    engine = Engine()
+    try:
+        card = events(engine.load(str(folder), "m", "torch", "cpu", "bfloat16", "q8"))[0][-1].value
+        assert (card.packed, card.quantize, card.exact, card.numbers) == ("q8", "q8", False, "q8, bfloat16")
+        assert engine.stats().weights_nbytes == card.nbytes == load(folder, "torch", "cpu", "bfloat16", "q8").nbytes
+        plain = events(engine.load(str(folder), "p", "torch", "cpu", "bfloat16"))[0][-1].value
+        assert (plain.packed, plain.numbers) == ("", "bfloat16")
+        exact = events(engine.load(str(folder), "e", "torch", "cpu", None, "q4", True))[0][-1].value
+        assert (exact.packed, exact.quantize, exact.exact, exact.numbers) == ("", "q4", True, "float32")
+    finally:
+        engine.close(drain=False)
