@@ -120,6 +120,7 @@ def loading(
         notes = _notes(raw, sorted(set(checkpoint.shapes) - used)) + packing.notes()
     model = module.build(chosen.ops, tree(leaves), config)
     runner = chosen.runner(model)
+    notes += tuple(getattr(runner, "notes", ()))
     return Loaded(
         folder=folder,
         runner=runner,

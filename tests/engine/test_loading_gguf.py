@@ -87,16 +87,16 @@ def test_packed_rows_are_turned_back_and_packed_experts_found(tmp_path, backend_
     write_checkpoint(tmp_path / "twin", config, {})
     write_safetensors(tmp_path / "twin" / "model.safetensors", twin)
     ours, theirs = scores(tmp_path / "model.gguf", backend_name), scores(tmp_path / "twin", backend_name)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 if name == "llama" or backend_name == "mlx" else 0)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 if name == "llama" or backend_name == "mlx" else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_that_packed_tensors_take_more_memory_is_said(tmp_path, dtype):
     config, shapes = wide("qwen3")
-    write_gguf(tmp_path / "model.gguf", config, shapes, Type.Q4_K)
+    write_gguf(tmp_path / "model.gguf", config, shapes, Type.Q5_K)
     loaded = load(tmp_path / "model.gguf", "torch", "cpu", dtype)
     [note] = loaded.notes
-    assert "15 of Q4_K" in note
+    assert "15 of Q5_K" in note
     assert dtype in note
     assert loaded.nbytes == sum(int(np.prod(shape)) for shape in shapes.values()) * (4 if dtype == "float32" else 2)
 

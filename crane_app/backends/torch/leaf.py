@@ -1,4 +1,4 @@
-"""Parameters as PyTorch holds them: plain, in oneDNN's order, in fewer bits, or a share of a merged product."""
+"""Parameters as PyTorch holds them: plain, packed for our kernels or oneDNN, in fewer bits, or part of a merged one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from crane_app.backends.torch import native
 from crane_app.backends.torch.twins import GroupTwin, HostTwin
 from crane_app.contract import HostTensor, Use
 from crane_app.host import Blocks, Packed, Scheme
@@ -20,7 +21,7 @@ TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.b
 
 
 class Matrix(Protocol):
-    """A matrix [O, I] in fewer bits, as the device multiplies by it. nbytes: that it holds."""
+    """A matrix [O, I], packed for our kernels or in fewer bits. nbytes: that it holds."""
 
     shape: tuple[int, ...]
     nbytes: int
@@ -37,7 +38,8 @@ class Product:
     """Weight [O, I] of one or several linear products.
 
     packed: the weight in oneDNN's own order, then `weight` is None; in more than one block of BLOCK_ROWS rows where
-    single rows are asked for too. matrices: the weight in fewer bits, one below the other; then both are empty.
+    single rows are asked for too. matrices: the weight packed for our kernels, one for each product, or in fewer bits,
+    one below the other; then both are empty.
     """
 
     weight: torch.Tensor | None
@@ -81,6 +83,8 @@ def tensor(host: HostTensor, dtype: torch.dtype, device: torch.device) -> torch.
 def matrix(packed: Packed, dtype: torch.dtype, device: torch.device) -> Matrix:
     """What the device multiplies by: a native kernel that takes its scheme, else the plain twin. Decided here alone."""
     if device.type == "cpu":
+        if native.takes(packed):
+            return native.blocks(packed, dtype)
         return HostTwin(packed, dtype) if isinstance(packed, Blocks) else GroupTwin(packed, dtype, device)
     groups = regrouped(packed, (16, 32))[0] if isinstance(packed, Blocks) else packed
     return GroupTwin(groups, dtype, device)
@@ -88,17 +92,23 @@ def matrix(packed: Packed, dtype: torch.dtype, device: torch.device) -> Matrix:
 
 def fast(scheme: Scheme, use: Use) -> bool:
     """Whether `matrix` has more for this scheme than the twin; rows of a table are few enough for it."""
-    return use == "table"
+    return use == "table" or native.knows(scheme)
 
 
 def quantised(
     weights: Sequence[Packed], biases: Sequence[torch.Tensor | None], dtype: torch.dtype, device: torch.device
 ) -> tuple[Leaf, ...]:
-    """Leaves of packed products of one input, or of a packed table; those of one scheme become one matrix."""
+    """Leaves of packed products of one input, or of a packed table; those of one scheme become one matrix.
+
+    Our kernels run several matrices at once and take each as it is.
+    """
     sizes = tuple(w.shape[0] for w in weights)
-    matrices = tuple(
-        matrix(joined(list(same)), dtype, device) for _, same in groupby(weights, key=lambda each: each.scheme)
-    )
+    if device.type == "cpu" and all(map(native.takes, weights)):
+        matrices = tuple(matrix(w, dtype, device) for w in weights)
+    else:
+        matrices = tuple(
+            matrix(joined(list(same)), dtype, device) for _, same in groupby(weights, key=lambda each: each.scheme)
+        )
     return _shares(Product(None, (), _bias(biases, sizes, dtype, device), sizes, matrices), weights[0].shape[1])
 
 
@@ -107,6 +117,14 @@ def experts(stack: Packed, dtype: torch.dtype, device: torch.device) -> Leaf:
     if device.type != "cpu":
         return table(tensor(expanded(stack), dtype, device))
     return Leaf(stack.shape, experts=tuple(matrix(cut(stack, i), dtype, device) for i in range(stack.shape[0])))
+
+
+def native_products(weights: list[torch.Tensor], biases: Sequence[torch.Tensor | None]) -> tuple[Leaf, ...]:
+    """Leaves of products that share an input, or of a table, each packed for our kernels. Empties `weights`."""
+    sizes, width = tuple(w.shape[0] for w in weights), weights[0].shape[1]
+    bias = _bias(biases, sizes, weights[0].dtype, weights[0].device)
+    matrices = tuple(native.packed(weights.pop(0)) for _ in sizes)
+    return _shares(Product(None, (), bias, sizes, matrices), width)
 
 
 BLOCK_ROWS = 8192  # a tied table is packed in blocks, so that a token's row costs the unpacking of one block

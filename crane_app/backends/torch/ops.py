@@ -36,6 +36,8 @@ class Ops:
     def linear(self, x, w: Leaf):
         if w.product is not None:
             return _product(x, w.product)
+        if len(w.group.matrices) == len(w.group.sizes):
+            return _share(x, w.group, w.place)
         return _product(x, w.group).split(w.group.sizes, -1)[w.place]
 
     def linears(self, x, ws: tuple[Leaf, ...]):
@@ -164,6 +166,12 @@ class Ops:
 
 def _expert(x: torch.Tensor, w: Leaf, expert: int) -> torch.Tensor:
     return w.experts[expert].times(x) if w.experts else plain.linear(x, w.weight[expert])
+
+
+def _share(x: torch.Tensor, group: Product, place: int) -> torch.Tensor:
+    """One of several products that are held side by side."""
+    y = group.matrices[place].times(x)
+    return y if group.bias is None else y + group.bias.split(group.sizes)[place]
 
 
 def _product(x: torch.Tensor, product: Product) -> torch.Tensor:
