@@ -30,7 +30,7 @@ class Crane:
     """A loaded model. The rows of a decode stay as they are until another case is asked for."""
 
     def __init__(
-        self, folder: str, backend: str | None, device: str, dtype: Any, threads: int | None, quantize: str | None = None
+        self, folder: str, backend: str | None, device: str, dtype: Any, threads: int | None, quantize: Any = None
     ):
         # `threads` came with the environment: a library reads it when it is imported, before any request.
         self.loaded: Loaded = load(Path(folder), backend, device, dtype, quantize)

@@ -113,7 +113,7 @@ def quantised(
 
 
 def experts(stack: Packed, dtype: torch.dtype, device: torch.device) -> Leaf:
-    """The leaf of packed experts [X, O, I]; on a GPU expanded, for only so is their choice made without a look at it."""
+    """The leaf of packed experts [X, O, I]; on a GPU expanded: it may not wait to learn which are chosen."""
     if device.type != "cpu":
         return table(tensor(expanded(stack), dtype, device))
     return Leaf(stack.shape, experts=tuple(matrix(cut(stack, i), dtype, device) for i in range(stack.shape[0])))

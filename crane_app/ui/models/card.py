@@ -198,7 +198,7 @@ class ModelCard(QFrame):
         self.forget.setVisible(self._listed)
         self.discard.setVisible(not (self._listed and entry.problem and not entry.nbytes))
         self.discard.setEnabled(card is None and not busy and self._checked is None)
-        verdict = needed_memory(entry, self._memory)
+        verdict = needed_memory(entry, self._memory, self._loads.quantize())
         self.fits.setText(verdict.sentence)
         self.fits.setVisible(bool(entry.nbytes) and runs and card is None)
         dress(self.fits, FIT_LOOKS[verdict.fit])

@@ -47,6 +47,11 @@ class Loads(QObject):
         """Whether it is being loaded or given back."""
         return str(folder) in self._percents or str(folder) in self._leaving
 
+    def quantize(self) -> str | None:
+        """What weights are packed to while they are loaded."""
+        found: str | None = self._preferences.get("quantize")
+        return found
+
     def load(self, folder: Path | str) -> None:
         """Begin to load it, unless it is there or on its way."""
         name = str(folder)
