@@ -34,6 +34,8 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "mlx-lm": lambda: find_spec("mlx_lm") is not None,
     "transformers": lambda: find_spec("transformers") is not None,
     "espeak-ng": lambda: shutil.which("espeak-ng") is not None,
+    "curl": lambda: shutil.which("curl") is not None,
+    "node": lambda: shutil.which("node") is not None,
     "sox": lambda: shutil.which("sox") is not None,
     "pyinstaller": lambda: find_spec("PyInstaller") is not None,
     "desktop-file-validate": lambda: shutil.which("desktop-file-validate") is not None,
@@ -89,7 +91,8 @@ class Skips:
 
     def __init__(self, config: pytest.Config):
         options = config.option
-        self.whole = config.args == config.getini("testpaths") and not (options.keyword or options.markexpr)
+        part = options.keyword or options.markexpr or options.collectonly
+        self.whole = config.args == config.getini("testpaths") and not part
         self.seen: list[tuple[str, str]] = []
         self.found: list[str] = []
 

@@ -36,6 +36,8 @@ the Origin.
 - A list of prompts gets an answer each; it is not joined to one text.
 - With logprobs, the tokens joined are the text that the model wrote, thoughts and calls included. A token that only
   begins a character has an empty text and its bytes; a stop text cuts the token that it begins in.
+- /v1/responses keeps nothing: a conversation is sent whole each time, and `store` is as if it were false. A thought is
+  an item of its own, told whole as reasoning_text.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
 - A schema, a pattern, a list of choices or a grammar is enforced token by token, `strict` or not, after the thought.
   What cannot be enforced (`not`, `if`, `uniqueItems`, look-around), has more than 131,072 characters or 1,000
@@ -47,8 +49,8 @@ the Origin.
   (Hunyuan). Under `auto` a call is what can be read as one, and all else stays text; in a stream the arguments come as
   they are written, so that a call which breaks off in them has been told already. `strict` of a function is enforced
   where a call is.
-- Pictures and sound in messages are refused until a model here reads them. Addresses are never fetched, paths never
-  opened.
+- Pictures and sound in messages are refused until a model here reads them. Paths are never opened, and addresses are
+  fetched with --allow-url-fetch only, where they are on the internet.
 """
 
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from crane_app import settings
 from crane_app.cli import engines
 from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
+from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, Unsupported
 
@@ -25,6 +27,10 @@ TYPES = {
     "qwen3": ("qwen3", "qwen3_moe"),
     "qwen3_tts": ("qwen3_tts",),
 }
+SWITCHES = {
+    "insecure": "Let other machines in without a key",
+    "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len",
         "backend", "device", "dtype",
     )  # fmt: skip
-    allowed = settings.YES_NO.get(os.environ.get("CRANE_INSECURE", "no").lower(), False)
+    for name, sentence in SWITCHES.items():
+        variable = f"CRANE_{name.upper().replace('-', '_')}"
+        on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
+        parser.add_argument(f"--{name}", action="store_true", default=on, help=f"{sentence} (or {variable})")
     parser.add_argument(
-        "--insecure",
-        action="store_true",
-        default=allowed,
-        help="Let other machines in without a key (or CRANE_INSECURE)",
+        "--tied", action="store_true", help="End when standard input does, as with the program that holds it"
     )
     engines.add_flag(parser)
 
@@ -47,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     if args.server is None:
         raise Unsupported("This way of starting Crane serves nothing. Use: python -m crane_app serve")
     _check(args)
+    if args.tied:
+        # As Ctrl-C does: what is under way is finished; while a model is still loading there is nothing to finish.
+        tied.follow(0, lambda: signal.raise_signal(signal.SIGTERM))
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[EngineLike, dict[str, ModelCard]]]:
@@ -66,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             max_concurrent=args.max_concurrent,
             decode_tokens_per_seq=args.decode_tokens_per_seq,
             max_length=args.max_seq_len or None,
+            fetches=args.allow_url_fetch,
         )
     )
 

@@ -143,7 +143,7 @@ def _shelve(
         notes=(*loaded.notes, *missing.values()),
         hears=hears,
     )
-    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner), tokenizer, template))
+    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner, reuse=shelf.reuse), tokenizer, template))
     return card
 
 

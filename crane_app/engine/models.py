@@ -15,6 +15,7 @@ from crane_app.contract import Backend, Cache
 from crane_app.engine.grammar import Vocabulary
 from crane_app.engine.loading import Loaded
 from crane_app.engine.memory import Memory
+from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import ModelCard
 from crane_app.engine.scheduler import Scheduler, known
 from crane_app.engine.sequence import Sequence
@@ -91,8 +92,8 @@ class Shelved:
 class Shelf:
     """Models by name, within one memory. Changed on the device thread alone, read from any."""
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
+    def __init__(self, memory: Memory, reuse: Reuse = "all") -> None:
+        self.memory, self.reuse = memory, reuse
         self.loading: set[str] = set()  # names that are spoken for
         self._models: dict[str, Shelved] = {}
         self._lock = threading.Lock()

@@ -13,12 +13,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 
 from crane_app.contract import BLOCK, Cache
 from crane_app.errors import NotEnoughMemory
 
+Reuse = Literal["all", "prompts", "none"]  # which blocks are kept: prompts, those that a prompt made
 PART = 4  # kept blocks take at most this part of what the budget holds
 
 
@@ -88,10 +90,13 @@ class Prefixes:
                 self._kept.move_to_end(key)
 
 
-def keys(tokens: np.ndarray, known: Sequence[bytes] = ()) -> list[bytes]:
-    """For each whole block of tokens int32 [L] what it and all before it are known by; `known` are the first."""
-    found = list(known)
+def keys(tokens: np.ndarray, known: Sequence[bytes] = (), salt: str = "") -> list[bytes]:
+    """For each whole block of tokens int32 [L] what it and all before it are known by; `known` are the first.
+
+    Without the salt nobody can have the keys of the same tokens.
+    """
+    found, secret = list(known), blake2b(salt.encode()).digest() if salt else b""
     for start in range(len(found) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
         before = found[-1] if found else b""
-        found.append(blake2b(before + tokens[start : start + BLOCK].tobytes(), digest_size=16).digest())
+        found.append(blake2b(before + tokens[start : start + BLOCK].tobytes(), digest_size=16, key=secret).digest())
     return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from crane_app.contract import BLOCK, Drawn, Pending, Runner, Work
-from crane_app.engine.prefixes import Prefixes, keys
+from crane_app.engine.prefixes import Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
 from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
@@ -65,8 +65,10 @@ class Scheduler:
     place. cap: rows at most, fewer while memory is short.
     """
 
-    def __init__(self, runner: Runner, most_rows: int = MOST_ROWS, step_tokens: int = STEP_TOKENS):
-        self.runner = runner
+    def __init__(
+        self, runner: Runner, most_rows: int = MOST_ROWS, step_tokens: int = STEP_TOKENS, reuse: Reuse = "all"
+    ):
+        self.runner, self.reuse = runner, reuse
         self.cache = runner.cache
         self.prefixes = Prefixes(runner.cache)
         self.most_rows = self.cap = most_rows if runner.batched else 1
@@ -239,7 +241,7 @@ class Scheduler:
     def _reuse(self, sequence: Sequence, making: set[bytes]) -> bool:
         """Take over what is kept of the prompt from here on. True if there is nothing to compute in this step."""
         place, inside = divmod(sequence.launched, BLOCK)
-        if inside or place >= sequence.reusable or not self.cache.shares:
+        if inside or place >= sequence.reusable or not self.cache.shares or self.reuse == "none":
             return False
         assert sequence.slot is not None
         evicted = bool(sequence.made)
@@ -268,7 +270,7 @@ class Scheduler:
         for sequence, drawn in zip(plan.sequences, result.drawn, strict=True):
             if drawn:
                 self._take(sequence, drawn[0])
-        if plan.making:
+        if plan.making and self.reuse != "none":
             self._keep(plan)
         return None
 
@@ -338,10 +340,10 @@ class Scheduler:
 
     def _keep_reply(self, sequence: Sequence) -> None:
         """Keep the whole blocks that end in its reply, for the next turn."""
-        if sequence.finish == "error" or sequence.prefilling or sequence.again or not self.cache.shares:
+        if sequence.finish == "error" or sequence.prefilling or sequence.again or self.reuse != "all":
             return
         assert sequence.slot is not None
-        chain = keys(sequence.tokens[: len(sequence.prompt) + max(sequence.made - 1, 0)], sequence.keys)
+        chain = keys(sequence.tokens[: len(sequence.prompt) + max(sequence.made - 1, 0)], sequence.keys, sequence.salt)
         for index in range(len(sequence.keys), min(len(chain), self.cache.length(sequence.slot) // BLOCK)):
             self.prefixes.keep(sequence.slot, chain, index, exact=False)
 

@@ -35,6 +35,7 @@ class Sequence:
     emit: Callable[[Piece], None]
     arrived: float
     lane: str = "chat"
+    salt: str = ""
     words: Detokenizer | None = None
     grammar: State | None = None
     held: bool = False
@@ -56,7 +57,7 @@ class Sequence:
         self.limit = min(self.resolved.max_tokens, self.context - len(self.prompt))
         self.tokens = np.zeros(len(self.prompt) + max(self.limit, 0), np.int32)
         self.tokens[: len(self.prompt)] = self.prompt
-        self.keys = prefixes.keys(self.prompt)  # of its whole blocks
+        self.keys = prefixes.keys(self.prompt, salt=self.salt)  # of its whole blocks
         self._stops = StopText(self.resolved.stop) if self.resolved.stop else None
         s = replace(self.resolved.sampling, choice=self.choice)
         self._draw, self._early = s, s

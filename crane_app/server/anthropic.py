@@ -17,7 +17,7 @@ from crane_app.engine.request import End
 from crane_app.server import chat, grammars, messages, sampling
 from crane_app.server.answers import summed
 from crane_app.server.chat import Delta, Reply, Wish
-from crane_app.server.fields import Table, harmless, honoured, mapping, some, text, unmet, yes_no
+from crane_app.server.fields import Table, harmless, honoured, mapping, shaped, some, text, unmet, yes_no
 from crane_app.server.problems import Problem, refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import Events, Frames, event, reply
@@ -35,7 +35,7 @@ def tools(value: Any) -> tuple[dict[str, Any], ...]:
     for each in some(mapping, 128)(value):
         if each.get("type") not in (None, "custom"):
             raise ValueError(f"has one of the type {each['type']!r:.40}; only your own tools can be called")
-        function = {name: each[name] for name in ("name", "description") if name in each}
+        function: dict[str, Any] = {name: each[name] for name in ("name", "description") if name in each}
         found.append({"type": "function", "function": {**function, "parameters": each.get("input_schema", {})}})
     return offered(found)
 
@@ -67,9 +67,25 @@ def system(value: Any) -> str:
     return value if isinstance(value, str) else "\n".join(_text("system", each) for each in some(mapping, 1000)(value))
 
 
+_PARTS = {"type": "array", "items": {"type": "object", "required": ["type"]}}
+
+
+@shaped(type="array", minItems=1, items={
+    "type": "object",
+    "properties": {
+        "role": {"enum": ["user", "assistant"]},
+        "content": {"anyOf": [{"type": "string"}, _PARTS]},
+    },
+    "required": ["role", "content"],
+})  # fmt: skip
+def said(value: Any) -> Any:
+    """As it is: what it becomes is checked."""
+    return value
+
+
 COUNTED: Table = (
     honoured("model", text(1000), "a name of GET /v1/models; the first one if left out"),
-    honoured("messages", lambda value: value, "text, tool_use, tool_result and thinking; pictures are refused"),
+    honoured("messages", said, "text, tool_use, tool_result and thinking; pictures are refused"),
     honoured("system", system),
     honoured("tools", tools, "your own"),
     honoured("tool_choice", tool_choice, "auto, none, any and a tool; the last two are enforced"),
@@ -267,6 +283,16 @@ async def _frames(call: Call, wish: Wish) -> Frames:
 
 
 ENDPOINTS = (
-    Endpoint("POST", ("/v1/messages",), "Answer a conversation, as Anthropic's API has it", run, FIELDS, shape),
-    Endpoint("POST", ("/v1/messages/count_tokens",), "How long its prompt is", count, COUNTED, shape),
+    Endpoint(
+        "POST",
+        ("/v1/messages",),
+        "Answer a conversation, as Anthropic's API has it",
+        run,
+        FIELDS,
+        shape,
+        needs=("messages", "max_tokens"),
+    ),
+    Endpoint(
+        "POST", ("/v1/messages/count_tokens",), "How long its prompt is", count, COUNTED, shape, needs=("messages",)
+    ),
 )

@@ -12,7 +12,20 @@ from starlette.routing import Route
 
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard
-from crane_app.server import anthropic, chat, completions, hearing, insight, looks, ollama, sglang, speaking, words
+from crane_app.server import (
+    anthropic,
+    chat,
+    completions,
+    hearing,
+    insight,
+    looks,
+    ollama,
+    openapi,
+    responses,
+    sglang,
+    speaking,
+    words,
+)
 from crane_app.server.answers import Answers
 from crane_app.server.body import Gone
 from crane_app.server.guard import Access, Guard
@@ -22,9 +35,15 @@ from crane_app.server.shelf import Offer
 from crane_app.server.sse import reply
 from crane_app.server.templates import Templates
 
+
+async def described(call: Call) -> Response:
+    return reply(openapi.document(ENDPOINTS))
+
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     *chat.ENDPOINTS,
     *completions.ENDPOINTS,
+    *responses.ENDPOINTS,
     *words.ENDPOINTS,
     *sglang.ENDPOINTS,
     *anthropic.ENDPOINTS,
@@ -33,6 +52,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *speaking.ENDPOINTS,
     *insight.ENDPOINTS,
     *looks.ENDPOINTS,
+    Endpoint("GET", ("/openapi.json",), "This list for programs, as OpenAPI 3.1", described),
 )
 
 

@@ -343,4 +343,4 @@ def usage(ended: list[End], replies: list[Reply]) -> dict[str, Any]:
     }
 
 
-ENDPOINTS = (Endpoint("POST", ("/v1/chat/completions",), "Answer a conversation", run, FIELDS),)
+ENDPOINTS = (Endpoint("POST", ("/v1/chat/completions",), "Answer a conversation", run, FIELDS, needs=("messages",)),)

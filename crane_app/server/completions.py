@@ -17,7 +17,7 @@ from starlette.responses import Response
 from crane_app.engine.request import End, Piece, Request
 from crane_app.server import grammars, sampling
 from crane_app.server.answers import Live, summed
-from crane_app.server.fields import Table, honoured, text, unmet, whole
+from crane_app.server.fields import Table, honoured, shaped, some, text, unmet, whole
 from crane_app.server.problems import refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.shelf import Offered
@@ -28,13 +28,21 @@ MOST = 128  # prompts
 Prompt = str | tuple[int, ...]
 
 
+_SOME_IDS = some(whole(0, 2**31 - 1), 1 << 24)
+TEXTS, TOKENS = (
+    [one, {"type": "array", "minItems": 1, "maxItems": MOST, "items": one}]
+    for one in ({"type": "string", "minLength": 1}, {**_SOME_IDS.schema, "minItems": 1})
+)
+
+
+@shaped(anyOf=[*TEXTS, *TOKENS])
 def prompts(value: Any) -> tuple[Prompt, ...]:
     """A text, texts, token ids, or lists of them, as prompts."""
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not value:
         raise ValueError("must be a text, a list of texts, token ids, or a list of lists of token ids; none is empty")
-    if type(value[0]) is int:
+    if not isinstance(value[0], str | list):
         return (_ids(value),)
     if len(value) > MOST:
         raise ValueError(f"has {len(value)} prompts; at most {MOST} are taken")
@@ -44,9 +52,13 @@ def prompts(value: Any) -> tuple[Prompt, ...]:
 
 
 def _ids(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or any(type(id) is not int or not 0 <= id < 2**31 for id in value):
+    try:
+        found = tuple(_SOME_IDS(value))
+    except ValueError:
+        found = ()
+    if not found:
         raise ValueError("must hold texts only, or token ids only")
-    return tuple(value)
+    return found
 
 
 FIELDS: Table = (
@@ -228,4 +240,4 @@ def usage(ended: list[End]) -> dict[str, Any]:
     }
 
 
-ENDPOINTS = (Endpoint("POST", ("/v1/completions",), "Go on with a text", run, FIELDS),)
+ENDPOINTS = (Endpoint("POST", ("/v1/completions",), "Go on with a text", run, FIELDS, needs=("prompt",)),)

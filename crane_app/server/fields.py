@@ -9,13 +9,30 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from crane_app.server.problems import refused
 
 Fate = Literal["honoured", "refused", "harmless"]
 Read = Callable[[Any], Any]  # the value as it is used; ValueError with the end of a sentence that begins with the name
 CLOSE = 0.86  # of difflib's ratio, from which on an unknown name is taken for a misspelt one
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shaped(Generic[T]):
+    """A reader that says in JSON Schema which values it takes."""
+
+    read: Callable[[Any], T]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> T:
+        return self.read(value)
+
+
+def shaped(**schema: Any) -> Callable[[Callable[[Any], T]], Shaped[T]]:
+    """Makes a reader one that says which values it takes."""
+    return lambda read: Shaped(read, schema)
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,15 @@ class Field:
     read: Read = lambda value: value
     neutral: tuple[Any, ...] = ()
     inside: tuple[Field, ...] = ()
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Which values it takes, null apart, in JSON Schema; nothing in particular if its reader does not say."""
+        if self.fate == "refused":
+            return {"enum": list(self.neutral)}
+        if self.inside:
+            return {"type": "object", "properties": properties(self.inside)}
+        return dict(getattr(self.read, "schema", {}))
 
 
 Table = tuple[Field, ...]
@@ -74,6 +100,20 @@ def take(table: Table, given: Mapping[str, Any], inside: str = "") -> dict[str, 
     return found
 
 
+def properties(table: Table, null: bool = True) -> dict[str, Any]:
+    """The fields of an object in JSON Schema; null: each may be null, which is as if it were left out."""
+    found = {}
+    for field in table:
+        said = field.schema
+        if field.fate == "refused":
+            said = {"enum": [*said["enum"], *([None] if null else [])]}
+        elif said and null:
+            said = {"anyOf": [said, {"type": "null"}]}
+        what = field.note if field.fate == "honoured" else f"{field.fate}: {field.note}" if field.note else field.fate
+        found[field.name] = {**said, **({"description": what} if what else {})}
+    return found
+
+
 def _check_spelling(where: str, name: str, known: Iterable[str]) -> None:
     near = difflib.get_close_matches(name[:60], known, 1, CLOSE)
     if near:
@@ -83,7 +123,8 @@ def _check_spelling(where: str, name: str, known: Iterable[str]) -> None:
 # What values may be
 
 
-def number(low: float, high: float) -> Read:
+def number(low: float, high: float) -> Shaped[float]:
+    @shaped(type="number", minimum=low, maximum=high)
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError(f"must be a number from {low:g} to {high:g}, not {value!r:.60}")
@@ -92,8 +133,10 @@ def number(low: float, high: float) -> Read:
     return read
 
 
-def whole(low: int, high: int) -> Read:
+def whole(low: int, high: int) -> Shaped[int]:
+    @shaped(type="integer", minimum=low, maximum=high)
     def read(value: Any) -> int:
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"must be a whole number from {low} to {high}, not {value!r:.60}")
         return value
@@ -101,13 +144,15 @@ def whole(low: int, high: int) -> Read:
     return read
 
 
+@shaped(type="boolean")
 def yes_no(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"must be true or false, not {value!r:.60}")
     return value
 
 
-def text(longest: int = 1 << 24) -> Read:
+def text(longest: int = 1 << 24) -> Shaped[str]:
+    @shaped(type="string", maxLength=longest)
     def read(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError(f"must be a text, not {value!r:.60}")
@@ -118,16 +163,18 @@ def text(longest: int = 1 << 24) -> Read:
     return read
 
 
+@shaped(type="object")
 def mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"must be an object, not {value!r:.60}")
     return value
 
 
-def some(item: Read, longest: int) -> Read:
+def some(item: Callable[[Any], T], longest: int) -> Shaped[list[T]]:
     """A list of so many at most."""
 
-    def read(value: Any) -> list[Any]:
+    @shaped(type="array", maxItems=longest, items=dict(getattr(item, "schema", {})))
+    def read(value: Any) -> list[T]:
         if not isinstance(value, list):
             raise ValueError(f"must be a list, not {value!r:.60}")
         if len(value) > longest:
@@ -137,7 +184,8 @@ def some(item: Read, longest: int) -> Read:
     return read
 
 
-def one_of(*words: str) -> Read:
+def one_of(*words: str) -> Shaped[str]:
+    @shaped(enum=list(words))
     def read(value: Any) -> str:
         if value not in words or not isinstance(value, str):
             raise ValueError(f"must be one of: {', '.join(words)}, not {value!r:.60}")
@@ -146,7 +194,12 @@ def one_of(*words: str) -> Read:
     return read
 
 
-def one_or_some(item: Read, longest: int) -> Read:
+def one_or_some(item: Callable[[Any], T], longest: int) -> Shaped[list[T]]:
     """A single one counts as a list of one."""
     several = some(item, longest)
-    return lambda value: several(value) if isinstance(value, list) else [item(value)]
+
+    @shaped(anyOf=[dict(getattr(item, "schema", {})), several.schema])
+    def read(value: Any) -> list[T]:
+        return several(value) if isinstance(value, list) else [item(value)]
+
+    return read

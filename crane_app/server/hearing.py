@@ -23,7 +23,8 @@ from crane_app.errors import Cancelled
 from crane_app.media.sound import Sound
 from crane_app.pipelines.hearing import Ear
 from crane_app.pipelines.transcript import Transcript, as_srt, as_vtt, transcribe
-from crane_app.server.fields import Table, harmless, honoured, one_of, take, text, unmet
+from crane_app.server.body import LARGEST
+from crane_app.server.fields import Table, harmless, honoured, one_of, shaped, take, text, unmet
 from crane_app.server.problems import Problem, refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import reply
@@ -32,8 +33,15 @@ MOST_FIELDS = 64
 LISTS = ("timestamp_granularities", "include")
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 
+
+@shaped(type="string", format="binary")
+def _upload(value: Any) -> Any:
+    return value
+
+
 FIELDS: Table = (
-    honoured("file", lambda value: value, "an upload: WAV, FLAC, MP3, Ogg and others, at most 32 MiB with the rest"),
+    honoured("file", _upload, "an upload: WAV, FLAC, MP3, Ogg and others, at most 32 MiB with the rest"),
+    honoured("url", text(48 << 20), "instead of file: data:, and http(s) where --allow-url-fetch is given"),
     honoured("model", text(1000), "a speech model of GET /v1/models; the first one if left out"),
     honoured("response_format", one_of(*FORMATS), "json, text, verbose_json, srt, vtt; json if left out"),
     honoured("language", one_of("en", "english"), "English is what Moonshine hears"),
@@ -50,13 +58,18 @@ FIELDS: Table = (
 async def run(call: Call) -> Response:
     given = take(FIELDS, await _form(call))
     upload = given.get("file")
-    if not isinstance(upload, UploadFile):
+    if "url" in given and upload is not None:
+        raise refused("url", "url stands for a file, and there is one. Give one of them.")
+    if not isinstance(upload, UploadFile) and "url" not in given:
         raise refused("file", "file is missing: upload a sound file as multipart/form-data. Paths are not opened.")
     model = await call.service.offer.find(given.get("model"), hears=True)
     if not model.card.hears:
         raise Problem(400, f"The model {model.name} does not hear. Choose a speech model, such as Moonshine.", "model")
-    sound = await upload.read()
-    transcript = await call.wait(_written(call, sound, upload.filename or "the upload", model.card.name))
+    if isinstance(upload, UploadFile):
+        sound, name = await upload.read(), upload.filename or "the upload"
+    else:
+        sound, name = await call.wait(call.addressed(given["url"], "url")), "what url leads to"
+    transcript = await call.wait(_written(call, sound, name, model.card.name))
     return _formed(transcript, given.get("response_format", "json"))
 
 
@@ -70,7 +83,9 @@ async def _form(call: Call) -> Mapping[str, Any]:
     if not call.http.headers.get("content-type", "").startswith("multipart/form-data"):
         raise Problem(400, "Send the file as multipart/form-data.", "file")
     try:
-        form = await HttpRequest(call.http.scope, receive).form(max_files=1, max_fields=MOST_FIELDS)
+        form = await HttpRequest(call.http.scope, receive).form(
+            max_files=1, max_fields=MOST_FIELDS, max_part_size=LARGEST
+        )
     except (MultiPartException, HTTPException, KeyError) as error:
         why = getattr(error, "detail", None) or getattr(error, "message", None) or "it has no boundary"
         raise Problem(400, f"The form cannot be read: {why:.200}.") from None
@@ -129,4 +144,14 @@ def _formed(transcript: Transcript, form: str) -> Response:
     return reply({"task": "transcribe", **said})
 
 
-ENDPOINTS = (Endpoint("POST", ("/v1/audio/transcriptions",), "Write down what is said in a sound file", run, FIELDS),)
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        ("/v1/audio/transcriptions",),
+        "Write down what is said in a sound file",
+        run,
+        FIELDS,
+        takes="multipart/form-data",
+        either=("file", "url"),
+    ),
+)

@@ -20,6 +20,7 @@ from crane_app.version import VERSION
 
 PROBE_S = 30.0  # seconds for one token
 DEVICES = {"cpu": "Cpu", "cuda": "Cuda(0)", "metal": "Metal(0)"}
+WHICH: Table = (honoured("model", text(1000), "a name of GET /v1/models; the first one if left out"),)
 ABORT: Table = (
     honoured("rid", text(200), "the id of a request of the same key"),
     honoured("abort_all", yes_no, "all requests of the same key"),
@@ -27,7 +28,7 @@ ABORT: Table = (
 
 
 async def model_info(call: Call) -> Response:
-    offered = await call.service.offer.find(call.http.query_params.get("model"))
+    offered = await call.service.offer.find(call.query().get("model"))
     card = offered.card
     return reply(
         {
@@ -169,7 +170,7 @@ def _device_name(card: ModelCard) -> str:
 
 
 ENDPOINTS = (
-    Endpoint("GET", ("/model_info", "/get_model_info"), "A model; ?model=NAME says which", model_info),
+    Endpoint("GET", ("/model_info", "/get_model_info"), "A model; ?model=NAME says which", model_info, query=WHICH),
     Endpoint("GET", ("/server_info", "/get_server_info"), "The server's settings and figures", server_info),
     Endpoint("GET", ("/health_generate",), "Make one token within 30 seconds, else 503", health_generate),
     Endpoint("POST", ("/abort_request",), "End requests of the same key; 404 if there is none", abort_request, ABORT),

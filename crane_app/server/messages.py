@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from crane_app.errors import BadInput
-from crane_app.pipelines.chat import checked
+from crane_app.pipelines.chat import ROLES, checked
+from crane_app.server.fields import shaped
 from crane_app.server.problems import Problem, refused
 
 MOST = 10_000  # messages
@@ -16,6 +17,25 @@ PICTURES = ("image_url", "image", "input_image", "video_url", "video")
 SOUNDS = ("input_audio", "audio_url", "audio")
 
 
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+_MESSAGE = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": list(ROLES)},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]},
+    },
+    "anyOf": [
+        {"required": ["role", "content"], "properties": {"content": {"type": ["string", "array"]}}},
+        {"required": ["role", "tool_calls"], "properties": {"role": {"const": "assistant"}}},
+    ],
+}
+
+
+@shaped(type="array", minItems=1, maxItems=MOST, items=_MESSAGE)
 def taken(value: Any) -> tuple[dict[str, Any], ...]:
     """The messages for the engine. Problem 400 names the one that is wrong."""
     if not isinstance(value, list) or not value:
@@ -57,10 +77,11 @@ def _calls(where: str, calls: Any) -> list[dict[str, Any]]:
     """Earlier calls with their arguments as objects, which is what templates expect."""
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise refused(where, f"{where} must be a list of calls.")
-    return [_called(where, call) for call in calls]
+    return [called(where, call) for call in calls]
 
 
-def _called(where: str, call: dict[str, Any]) -> dict[str, Any]:
+def called(where: str, call: dict[str, Any]) -> dict[str, Any]:
+    """An earlier call with its arguments as an object; Problem 400 if they are none."""
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise refused(where, f"{where} must hold functions with a name and arguments.")

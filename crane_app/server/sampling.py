@@ -15,6 +15,7 @@ from crane_app.server.fields import (
     mapping,
     number,
     one_or_some,
+    shaped,
     some,
     take,
     text,
@@ -39,10 +40,20 @@ def ranged(name: str) -> Any:
     return whole(int(low), int(high)) if name in WHOLE_FIELDS else number(low, high)
 
 
+_IDS = some(whole(0, 2**31 - 1), MOST_IDS)
+
+
+@shaped(**_IDS.schema)
 def token_ids(value: Any) -> tuple[int, ...]:
-    return tuple(some(whole(0, 2**31 - 1), MOST_IDS)(value))
+    return tuple(_IDS(value))
 
 
+@shaped(
+    type="object",
+    maxProperties=MOST_BIASES,
+    propertyNames={"pattern": "^[0-9]{1,10}$"},
+    additionalProperties=dict(number(*RANGES["logit_bias"]).schema),
+)
 def biases(value: Any) -> dict[int, float]:
     """{"50256": -100} -> {50256: -100.0}."""
     if not isinstance(value, dict):
@@ -59,7 +70,9 @@ def biases(value: Any) -> dict[int, float]:
 
 def stops(longest: int) -> Any:
     several = one_or_some(text(1000), longest)
+    word = {"type": "string", "minLength": 1, "maxLength": 1000}
 
+    @shaped(anyOf=[word, {"type": "array", "maxItems": longest, "items": word}])
     def read(value: Any) -> tuple[str, ...]:
         found = tuple(several(value))
         if not all(found):

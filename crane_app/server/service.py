@@ -13,8 +13,9 @@ from starlette.responses import Response
 from crane_app.engine.request import Request
 from crane_app.server import body
 from crane_app.server.answers import Answers
+from crane_app.server.fetching import Web, inside
 from crane_app.server.fields import Table, take
-from crane_app.server.problems import Problem
+from crane_app.server.problems import Problem, refused
 from crane_app.server.shelf import Offer
 from crane_app.server.sse import until_gone
 from crane_app.server.templates import Templates
@@ -24,11 +25,15 @@ LARGE = 1 << 20  # bytes of a body that would hold everybody up while it is pars
 
 @dataclass(frozen=True)
 class Limits:
-    """max_length: tokens of prompt and answer together, None for the model's context; the rest as the flags say."""
+    """max_length: tokens of prompt and answer together, None for the model's context; the rest as the flags say.
+
+    web: fetches what stands at the addresses that clients name; None where that is not allowed.
+    """
 
     max_concurrent: int = 16
     decode_tokens_per_seq: int = 16
     max_length: int | None = None
+    web: Web | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Call:
         """The body's honoured fields."""
         return take(self.endpoint.fields, await self.given())
 
+    def query(self) -> dict[str, Any]:
+        """The parameters behind the path."""
+        return take(self.endpoint.query, dict(self.http.query_params))
+
     async def wait(self, work: Awaitable[Any]) -> Any:
         """The result of `work`, which ends when the client hangs up."""
 
@@ -68,6 +77,14 @@ class Call:
 
         return await until_gone(self.http.receive, run())
 
+    async def addressed(self, address: str, param: str) -> bytes:
+        """What stands at an address that the field `param` names. Problem 400 or 413."""
+        if address[:5].lower() == "data:":
+            return inside(address, param)
+        if self.service.limits.web is None:
+            raise refused(param, f"{param}: this server fetches nothing. Send the data, or see --allow-url-fetch.")
+        return await self.service.limits.web.fetch(address, param)
+
     def request(self, model: str, **more: Any) -> Request:
         """A request to the engine within the server's limits."""
         return Request(model, max_length=self.service.limits.max_length, **more)
@@ -75,7 +92,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """paths: the first is the documented one, the others do the same. shape: of the body of its errors."""
+    """paths: the first is the documented one, the others do the same. shape: of the body of its errors.
+
+    query: the parameters behind the path. takes: the body's content type. needs: the fields it cannot do without;
+    either: those of which it needs exactly one.
+    """
 
     method: str
     paths: tuple[str, ...]
@@ -83,3 +104,7 @@ class Endpoint:
     run: Callable[[Call], Awaitable[Response]]
     fields: Table = ()
     shape: Callable[[Problem], Any] = lambda problem: problem.body
+    query: Table = ()
+    takes: str = "application/json"
+    needs: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()

@@ -17,8 +17,8 @@ from crane_app.engine.request import Asked, Piece, Request
 from crane_app.errors import Cancelled
 from crane_app.server import grammars, sampling
 from crane_app.server.answers import Live
-from crane_app.server.completions import MOST, merged, prompts
-from crane_app.server.fields import Table, harmless, honoured, mapping, take, text, unmet, whole, yes_no
+from crane_app.server.completions import MOST, TEXTS, TOKENS, merged, prompts
+from crane_app.server.fields import Table, harmless, honoured, mapping, shaped, take, text, unmet, whole, yes_no
 from crane_app.server.problems import refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import DONE, Events, Frames, event, reply
@@ -58,8 +58,8 @@ def sampling_params(value: Any) -> Asked:
 
 FIELDS: Table = (
     honoured("model", text(1000), "a name of GET /v1/models; the first one if left out"),
-    honoured("text", prompts, "a text or texts"),
-    honoured("input_ids", prompts, "token ids or lists of them, instead of a text"),
+    honoured("text", shaped(anyOf=TEXTS)(prompts), "a text or texts"),
+    honoured("input_ids", shaped(anyOf=TOKENS)(prompts), "token ids or lists of them, instead of a text"),
     honoured("sampling_params", sampling_params, "one for all prompts", SAMPLING),
     honoured("return_logprob", yes_no, "of the output: output_token_logprobs, output_top_logprobs"),
     honoured("top_logprobs_num", whole(0, 20), "with return_logprob"),
@@ -221,4 +221,13 @@ async def _grown(call: Call, live: Live, wish: Wish, made: list[Made]) -> Any:
                 yield place
 
 
-ENDPOINTS = (Endpoint("POST", ("/generate",), "Go on with texts or token ids, as SGLang does", run, FIELDS),)
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        ("/generate",),
+        "Go on with texts or token ids, as SGLang does",
+        run,
+        FIELDS,
+        either=("text", "input_ids"),
+    ),
+)

@@ -96,4 +96,6 @@ def _said(reading: Reading, speed: float, form: str) -> bytes:
     return encoded(np.concatenate(parts), rate, form)
 
 
-ENDPOINTS = (Endpoint("POST", ("/v1/audio/speech",), "Say a text in the system's voice", run, FIELDS),)
+ENDPOINTS = (
+    Endpoint("POST", ("/v1/audio/speech",), "Say a text in the system's voice", run, FIELDS, needs=("input",)),
+)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from crane_app.engine.request import Grammar
 from crane_app.server.calls import NAME
-from crane_app.server.fields import mapping, some, text
+from crane_app.server.fields import mapping, shaped, some, text
 from crane_app.server.problems import refused
 
 MOST, CALLS = 128, 16  # tools offered, and calls in one answer that must call
@@ -19,6 +19,18 @@ Form = Literal["json", "xml", "list"]  # see calls.py
 TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
+@shaped(type="array", maxItems=MOST, items={
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "pattern": f"^{NAME}$"}},
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+})  # fmt: skip
 def offered(value: Any) -> tuple[dict[str, Any], ...]:
     """The tools of a request, checked: functions with a name each, none twice."""
     found = tuple(some(_tool, MOST)(value))
@@ -48,6 +60,10 @@ class Choice:
     must: bool = False
 
 
+@shaped(anyOf=[
+    {"enum": ["auto", "none", "required"]},
+    {"type": "object", "properties": {"type": {"const": "function"}}, "required": ["type"]},
+])  # fmt: skip
 def choice(value: Any) -> str:
     """auto, none, required, or the name of a function behind a colon."""
     if value in ("auto", "none", "required") and isinstance(value, str):

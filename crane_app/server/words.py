@@ -68,6 +68,13 @@ async def detokenize(call: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("POST", ("/v1/tokenize", "/tokenize"), "Ids of a text or of messages", tokenize, TO_IDS),
-    Endpoint("POST", ("/v1/detokenize", "/detokenize"), "The text of ids", detokenize, TO_TEXT),
+    Endpoint(
+        "POST",
+        ("/v1/tokenize", "/tokenize"),
+        "Ids of a text or of messages",
+        tokenize,
+        TO_IDS,
+        either=("text", "prompt", "messages"),
+    ),
+    Endpoint("POST", ("/v1/detokenize", "/detokenize"), "The text of ids", detokenize, TO_TEXT, needs=("tokens",)),
 )

@@ -36,6 +36,13 @@ def test_a_key_is_that_of_all_tokens_up_to_its_blocks_end():
     assert keys(tokens(1, 2, 3), a[:2]) == a
 
 
+def test_the_keys_of_a_salt_are_its_own():
+    plain, one, other = keys(tokens(1, 2)), keys(tokens(1, 2), salt="a"), keys(tokens(1, 2), salt="b")
+    assert len({*plain, *one, *other}) == 6
+    assert keys(tokens(1, 2), one[:1], "a") == one
+    assert keys(tokens(1, 2), salt="a") == one
+
+
 # The store
 
 
@@ -223,6 +230,37 @@ def test_who_waits_for_a_block_that_never_comes_makes_it_itself():
         first.sequence.end("cancelled")
         world.run()
         assert second.finishes == ["length"]
+
+
+def test_requests_of_another_salt_find_nothing_and_wait_for_nobody():
+    made = engine(shelved(NullRunner(table, VOCABULARY)))
+
+    def asked(salt: str) -> Request:
+        return Request("null", tokens=(4,) * 600, asked=Asked(max_tokens=5, seed=1), salt=salt)
+
+    try:
+        both = [made.submit(asked(salt)) for salt in ("a", "b")]
+        found = [end.usage.cached_tokens for _, end in map(events, both)]
+        found += [events(made.submit(asked(salt)))[1].usage.cached_tokens for salt in ("a", "b", "", "")]
+        assert found == [0, 0, 2 * BLOCK, 2 * BLOCK, 0, 2 * BLOCK]
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(("reuse", "again", "next_turn"), [("all", 2, 3), ("prompts", 2, 2), ("none", 0, 0)])
+def test_what_is_kept_is_as_it_was_chosen(reuse, again, next_turn):
+    """Blocks found when the same is asked again, and when the conversation goes on with what was answered."""
+    world = World(reuse=reuse)
+    prompt, rng = a_prompt(random.Random(6), 700), random.Random(7)
+    first = world.ask(prompt, resolved(100, stop_ids=()))
+    while world.scheduler.busy:
+        world.step()
+    asked = [world.ask(prompt, WISH), world.ask([*prompt, *first.tokens, *a_prompt(rng, 30)], WISH)]
+    while world.scheduler.busy:
+        world.step()
+    assert [one.sequence.cached for one in asked] == [again * BLOCK, next_turn * BLOCK]
+    assert world.scheduler.cache_nbytes > 0 or reuse == "none"
+    world.run()
 
 
 def test_what_is_kept_gives_way_to_rows():

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crane_app.contract import BLOCK, Sampling, Work
 from crane_app.engine.null import NullRunner
+from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import LANES, Resolved
 from crane_app.engine.scheduler import STEP_TOKENS, Plan, Scheduler
 from crane_app.engine.sequence import AGEING
@@ -31,7 +32,7 @@ PENALISED = Sampling(temperature=0.7, repetition_penalty=1.2, presence_penalty=0
 class World:
     """A scheduler over a NullRunner. asked: each choice with the arguments of `alone`."""
 
-    def __init__(self, rows: int = 8, budget: int = 2**40, batched: bool = True):
+    def __init__(self, rows: int = 8, budget: int = 2**40, batched: bool = True, reuse: Reuse = "all"):
         self.bad: set[int] = set()  # cache rows at whose works the device fails
         self.dead = False
         self.broken_reads: set[int] = set()
@@ -39,7 +40,7 @@ class World:
         self.asked: list[tuple[Told, tuple]] = []
         self.works: list[Sequence[Work]] = []
         self.runner = NullRunner(table, VOCABULARY, budget, batched, on_launch=self._launched, on_read=self._read)
-        self.scheduler = Scheduler(self.runner, most_rows=rows)
+        self.scheduler = Scheduler(self.runner, most_rows=rows, reuse=reuse)
 
     def _launched(self, works: Sequence[Work]) -> None:
         try:

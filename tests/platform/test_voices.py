@@ -252,6 +252,13 @@ def test_a_language_is_met_by_its_own_voice_before_a_related_one() -> None:
     assert for_language(FEW, "") is None
 
 
+def test_chinese_is_met_by_mandarin_whichever_way_it_is_called():
+    mandarin, chinese = Voice("cmn", "Mandarin", "cmn"), Voice("Ting-Ting", "Ting-Ting", "zh-cn")
+    assert for_language((*FEW[:2], mandarin), "zh") == for_language((mandarin,), "zh-cn") == mandarin
+    assert for_language((*FEW[:2], chinese), "cmn") == chinese
+    assert for_language((mandarin, chinese), "zh") == chinese
+
+
 def test_commands_within_a_text_are_only_text() -> None:
     """`say` obeys [[rate 300]], espeak-ng speaks [[h@lo]] as phonemes."""
     assert "[[" not in speakable("a [[rate 300]] b [[[ c")

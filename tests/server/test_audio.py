@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import soundfile
 
 from crane_app.engine.request import End, Job, Part, Stream
 from crane_app.platform import voices
+from crane_app.server.fetching import Web
+from crane_app.server.service import Limits
 from tests.pipelines.mouth import FakeTeller
 from tests.server.conftest import Serving, serving
 from tests.server.scripted import CARD, Scripted, said
@@ -213,3 +216,19 @@ def test_a_machine_without_a_voice_says_how_to_get_one(listening, monkeypatch):
 
     monkeypatch.setattr(voices, "find", none)
     assert "no voice" in say(listening).json()["error"]["message"]
+
+
+def test_sound_in_an_address(speech):
+    """data: at any time; the web only where it is allowed, and then not this machine."""
+    with serving(Listening()) as server, serving(Listening(), limits=Limits(web=Web())) as allowed:
+        data = "data:audio/flac;base64," + base64.b64encode(speech).decode()
+
+        def ask(asked: Serving, **fields: Any) -> Any:
+            return asked.http.post("/v1/audio/transcriptions", files={"x": b""}, data=fields)
+
+        assert "one & two" in ask(server, url=data).json()["text"]
+        for asked, sentence in ((server, "--allow-url-fetch"), (allowed, "no public address")):
+            got = ask(asked, url=f"{server.url}/secret.wav")
+            assert (got.status_code, got.json()["error"]["param"]) == (400, "url")
+            assert sentence in got.json()["error"]["message"]
+        assert post(server, speech, url=data).status_code == 400

@@ -153,6 +153,9 @@ def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):
     assert main(["serve", "-m", str(folder), "--model-type", "qwen3"], server=server) == 0
     assert (told["host"], told["port"], told["max_concurrent"]) == ("127.0.0.1", 8080, 16)
     assert (told["decode_tokens_per_seq"], told["max_length"], told["keys"]) == (16, None, ())
+    assert (told["fetches"], told["insecure"]) == (False, False)
+    assert main(["serve", "-m", str(folder), "--allow-url-fetch"], server=server) == 0
+    assert told["fetches"] is True
     monkeypatch.setenv("CRANE_API_KEY", "a, b")
     monkeypatch.setenv("CRANE_PORT", "9000")
     assert main(["serve", "-m", str(folder)], server=server) == 0

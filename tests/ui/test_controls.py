@@ -9,8 +9,7 @@ from scenes import SCENES
 from walk import backwards, clipped, faint, nameless, overlapping, place, stops, told
 
 from crane_app.ui import theme
-
-SIZES = (100, 150, 200)
+from crane_app.ui.parts import button
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -18,14 +17,14 @@ def scheme(request):
     theme.set_scheme(request.param)
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture
 def size(request):
     theme.set_text_size(request.param)
     yield request.param
     theme.set_text_size(100)
 
 
-@pytest.fixture(params=["english", "pseudo"])
+@pytest.fixture
 def language(request, qapp):
     """The words as they are, or longer and with accents."""
     if request.param == "english":
@@ -35,6 +34,22 @@ def language(request, qapp):
     qapp.installTranslator(translator)
     yield request.param
     qapp.removeTranslator(translator)
+
+
+# What fits at twice the size, in longer words, fits at half of that; `make soak` tries the rest too.
+CROWDED = pytest.mark.parametrize(
+    ("size", "language"),
+    [
+        (100, "english"),
+        (100, "pseudo"),
+        (200, "pseudo"),
+        *(
+            pytest.param(*rest, marks=pytest.mark.soak)
+            for rest in ((150, "english"), (200, "english"), (150, "pseudo"))
+        ),
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -90,6 +105,7 @@ def test_letters_stand_out_from_their_ground(qtbot, enter, scheme, scene):
     qtbot.waitUntil(legible)
 
 
+@CROWDED
 @pytest.mark.parametrize("scene", SCENES)
 def test_no_words_are_cut_off_in_the_smallest_window(qtbot, enter, size, language, scene):
     window = enter(scene, 1, 1)
@@ -154,3 +170,14 @@ def test_every_entry_of_the_menus_has_a_mnemonic_of_its_own(enter, scene):
 def _inside(widget: QWidget, found: list[QWidget]) -> bool:
     """A field within a control that was reached, such as that of a combo box."""
     return any(each.isAncestorOf(widget) for each in found) and isinstance(widget, QLineEdit)
+
+
+def test_enter_presses_the_button_that_has_the_keyboard(qtbot):
+    pressed = []
+    action = QAction("Go on")
+    action.triggered.connect(lambda: pressed.append(1))
+    made = button(action)
+    qtbot.addWidget(made)
+    for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+        qtbot.keyClick(made, key)
+    assert len(pressed) == 3

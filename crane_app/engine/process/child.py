@@ -179,7 +179,8 @@ def _on_terminate(host: Host) -> None:
 def _engine() -> Served:
     from crane_app.engine.engine import Engine
 
-    return Engine(start=False, memory_limit=settings.now("gpu-memory-limit") or "")
+    limit, reuse = settings.now("gpu-memory-limit"), settings.now("prefix-reuse")
+    return Engine(start=False, memory_limit=limit or "", reuse=reuse or "all")
 
 
 def main(argv: Sequence[str] | None = None, make: Callable[[], Served] = _engine, version: str = VERSION) -> int:

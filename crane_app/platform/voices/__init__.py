@@ -39,6 +39,7 @@ class SystemVoice(Protocol):
         ...
 
 
+MANDARIN = {"zh": "cmn", "cmn": "zh"}  # Chinese, and the language of it that is meant (ISO 639-3, macrolanguages)
 # By sys.platform, modules with `find() -> SystemVoice | None`; elsewhere ELSEWHERE.
 ORDER = {"darwin": ("say", "espeak"), "win32": ("system_speech", "espeak")}
 ELSEWHERE = ("espeak",)
@@ -72,4 +73,5 @@ def for_language(voices: tuple[Voice, ...], language: str) -> Voice | None:
     family = language.partition("-")[0]
     exact = [voice for voice in voices if voice.language == language]
     related = [voice for voice in voices if voice.language.partition("-")[0] == family]
-    return next(iter(exact + related), None)
+    other = [voice for voice in voices if voice.language.partition("-")[0] == MANDARIN.get(family)]
+    return next(iter(exact + related + other), None)
