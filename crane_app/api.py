@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 Messages = Iterable[Message | Mapping[str, Any]]
+HELD: dict[str, Any] = {"json_schema": "json_schema", "regex": "regex", "choices": "choice", "grammar": "ebnf"}
 
 
 class Prompt(str):
@@ -167,17 +168,12 @@ class GenerationConfig:
 
     def _held(self) -> Grammar | None:
         """What the answer must be, in the engine's words."""
-        schema, choices = self.json_schema, self.choices
-        kinds: tuple[tuple[Any, str, str | None], ...] = (
-            ("json_schema", "json_schema", schema if isinstance(schema, str | None) else json.dumps(schema)),
-            ("regex", "regex", self.regex),
-            ("choice", "choices", None if choices is None else json.dumps(list(choices))),
-            ("ebnf", "grammar", self.grammar),
-        )
-        found = [Grammar(kind, text, self.thought, field) for kind, field, text in kinds if text is not None]
-        if len(found) > 1:
-            raise BadInput(f"An answer is held to one thing: give {found[0].field} or {found[1].field}, not both.")
-        return found[0] if found else None
+        given = [(name, getattr(self, name)) for name in HELD if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise BadInput(f"An answer is held to one thing: give {given[0][0]} or {given[1][0]}, not both.")
+        for name, value in given:
+            return Grammar(HELD[name], value if isinstance(value, str) else json.dumps(value), self.thought, name)
+        return None
 
 
 class Streamer(Protocol):
@@ -300,7 +296,7 @@ class Model:
 
     def __repr__(self) -> str:
         card = self.card
-        return f"<{card.architecture} {card.name} on {card.device} in {card.dtype}>"
+        return f"<{card.architecture} {card.name} on {card.device} in {card.numbers}>"
 
     def _running(self) -> EngineLike:
         if self._engine is None:
@@ -308,16 +304,24 @@ class Model:
         return self._engine
 
 
-def load(path: str | Path, device: str = "auto", dtype: str | None = None, backend: str | None = None) -> Model:
+def load(
+    path: str | Path,
+    device: str = "auto",
+    dtype: str | None = None,
+    backend: str | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
+) -> Model:
     """The model in a folder or in a GGUF file.
 
-    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best.
+    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
+    packs the weights in so many bits. exact: compute with the numbers that packed weights have, in float32.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
     folder = Path(path).expanduser()
     engine, name = _SHARED.take(folder)
     try:
-        stream = engine.load(str(folder.absolute()), name, backend, device, dtype)
+        stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact)
         try:
             for event in events(stream):
                 if isinstance(event, Part):
@@ -355,7 +359,9 @@ class _Shared:
         with self._lock:
             if self._engine is None:
                 self._engine = Engine(
-                    memory_limit=settings.now("gpu-memory-limit") or "", reuse=settings.now("prefix-reuse") or "all"
+                    memory_limit=settings.now("gpu-memory-limit") or "",
+                    reuse=settings.now("prefix-reuse") or "all",
+                    threads=settings.now("threads"),
                 )
                 atexit.register(self._engine.close, drain=False)
             name = folder.name or str(folder)

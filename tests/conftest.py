@@ -37,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if workers > 1:
         # Each of them, and each engine that it starts, would else take every core for itself.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    # Triton looks at this when it is imported: without a GPU its kernels are interpreted.
+    if os.environ.get("CRANE_TEST_DEVICE", "cpu") != "cuda":
+        os.environ["TRITON_INTERPRET"] = "1"
     folder = tempfile.TemporaryDirectory(prefix="crane-")
     config.add_cleanup(folder.cleanup)
     kept = {name: os.environ.get(name) for name in (*HOMES, *XDG)}

@@ -31,6 +31,8 @@ def _cuda() -> bool:
 CONDITIONS: dict[str, Callable[[], bool]] = {
     "mlx": lambda: find_spec("mlx") is not None,
     "torch": lambda: find_spec("torch") is not None,
+    "kernels": lambda: find_spec("torch") is not None and find_spec("crane_app.backends.torch._native") is not None,
+    "triton": lambda: find_spec("triton") is not None,
     "mlx-lm": lambda: find_spec("mlx_lm") is not None,
     "transformers": lambda: find_spec("transformers") is not None,
     "espeak-ng": lambda: shutil.which("espeak-ng") is not None,

@@ -20,29 +20,20 @@ from crane_app.contract.cache import Cache as Cache
 from crane_app.contract.cache import Layout as Layout
 from crane_app.contract.cache import Saved as Saved
 from crane_app.contract.cache import Slot as Slot
+from crane_app.host import DType as DType
+from crane_app.host import Host, Scheme
+from crane_app.host import HostTensor as HostTensor
 
 Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
 Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's
 Use = Literal["product", "table", "tied"]  # of a matrix: multiplied by; gathered from; both, as a tied head
-DType = Literal["float32", "float16", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class HostTensor:
-    """A tensor on the host. `bfloat16` is held as its bits in uint16, since numpy has no such type."""
-
-    array: np.ndarray
-    dtype: DType
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
 
 
 class Leaf(Protocol):
     """A parameter as a backend holds it: weight, bias, packing and merging are its own business."""
 
     shape: tuple[int, ...]  # logical [O, I]; [X, O, I] for stacked experts; [O, I, K] for a convolution; [E] for a norm
+    loss: float  # RMS of what packing it anew changed, by the RMS of its numbers; 0 where nothing was changed
 
 
 @dataclass(frozen=True)
@@ -330,10 +321,16 @@ class Backend(Protocol):
     def numpy(self, x: Array) -> np.ndarray:
         """A device array on the host: floats as float32, integers as int32. Waits."""
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> Leaf:
-        """A parameter in the backend's dtype. May keep the host's buffer as its own; vectors and stacks have no use."""
+    def leaf(self, weight: Host, bias: HostTensor | None = None, use: Use = "product") -> Leaf:
+        """A parameter in the backend's dtype. May keep the host's buffer as its own; vectors and stacks have no use.
 
-    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[Leaf, ...]:
+        A packed one stays packed: products unpack it as they run, `embed` only the rows it gathers.
+        """
+
+    def fast(self, scheme: Scheme, use: Use = "product") -> bool:
+        """Whether a parameter packed in this way is at least as fast as an unpacked one would be."""
+
+    def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[Leaf, ...]:
         """The parameters of several products of one input, held so that `Ops.linears` can run them as one.
 
         Takes the parts one by one and keeps none, so that at most twice their size is held.

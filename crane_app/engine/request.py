@@ -169,7 +169,8 @@ Event = Piece | Progress | Part | End
 class ModelCard:
     """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time.
 
-    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise.
+    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise. packed: how most matrices are
+    packed, "q4" or "Q4_K", "" if they are not. quantize, exact: as it was asked to be loaded.
     """
 
     name: str
@@ -186,6 +187,14 @@ class ModelCard:
     eos: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     hears: bool = False
+    packed: str = ""
+    quantize: str | None = None
+    exact: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """What it computes with, for people: "q4, bfloat16"."""
+        return f"{self.packed}, {self.dtype}" if self.packed else self.dtype
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ class Stats:
     """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
-    prefix_reuse: which beginnings are kept.
+    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
     """
 
     phase: str
@@ -209,6 +218,7 @@ class Stats:
     memory_limit: str = ""
     limit_nbytes: int = 0
     prefix_reuse: str = "all"
+    threads: int = 0
 
 
 class Stream:

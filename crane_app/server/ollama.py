@@ -251,7 +251,12 @@ def _tag(model: Offered) -> dict[str, Any]:
 
 def _details(model: Offered) -> dict[str, Any]:
     family = model.card.architecture
-    return {"format": "safetensors", "family": family, "families": [family], "quantization_level": model.card.dtype}
+    return {
+        "format": "safetensors",
+        "family": family,
+        "families": [family],
+        "quantization_level": model.card.packed or model.card.dtype,
+    }
 
 
 async def show(call: Call) -> Response:

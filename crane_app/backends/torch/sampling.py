@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from crane_app.backends.draw import Draw, Group, Masks, Penalties
+from crane_app.backends.torch import native
 
 
 def sample(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
@@ -31,7 +32,7 @@ def rank(logits: torch.Tensor, tokens: torch.Tensor, count: int) -> tuple[torch.
 
 def _draw(logits: torch.Tensor, group: Group) -> torch.Tensor:
     if group.way == "greedy":
-        return logits.argmax(-1).int()
+        return _likeliest(logits)
     temperature, top_p, min_p, noise = (
         torch.from_numpy(x).to(logits.device)[:, None]
         for x in (group.temperature, group.top_p, group.min_p, group.noise)
@@ -51,6 +52,12 @@ def _draw(logits: torch.Tensor, group: Group) -> torch.Tensor:
     mass[:, 0] = 1.0
     chosen = _pick(mass.where(mass >= min_p, 0.0), noise)
     return order.gather(-1, chosen[:, None])[:, 0].int()
+
+
+def _likeliest(logits: torch.Tensor) -> torch.Tensor:
+    if logits.dtype == torch.float32 and not logits.is_cuda and native.library() is not None:
+        return native.best(logits)
+    return logits.argmax(-1).int()
 
 
 def _pick(mass: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 
 from crane_app.backends.plan import HostStep
 from crane_app.backends.torch.cache import Cache
+from crane_app.contract import Layout, Span
 
 
 class Step:
@@ -29,3 +33,21 @@ class Step:
             seen = place <= query
             self._masks[key] = seen & (place > query - window) if window else seen
         return self._masks[key]
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """One token of each of R rows, for kernels that find a row's keys by their address. See contract.Step.
+
+    positions: int32 [R], also how many positions a row holds before; capacities: int32 [R]; addresses: int64
+    [layers, R, 2], of keys and values; splits: a power of two of kernels.attention.SPLIT positions, enough for all.
+    """
+
+    layout: Layout
+    positions: torch.Tensor
+    capacities: torch.Tensor
+    addresses: torch.Tensor
+    out: torch.Tensor
+    splits: int
+    spans: tuple[Span, ...] = ()
+    form: Literal["decode"] = "decode"

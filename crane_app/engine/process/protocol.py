@@ -59,6 +59,8 @@ ASKS: dict[str, dict[str, Any]] = {  # client to engine
         "backend": str | None,
         "device": str,
         "dtype": str | None,
+        "quantize": str | None,
+        "exact": bool,
     },
     "cancel": {},
     "credit": {"nbytes": int},
