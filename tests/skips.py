@@ -39,6 +39,7 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "curl": lambda: shutil.which("curl") is not None,
     "node": lambda: shutil.which("node") is not None,
     "sox": lambda: shutil.which("sox") is not None,
+    "cc": lambda: shutil.which("cc") is not None,
     "pyinstaller": lambda: find_spec("PyInstaller") is not None,
     "desktop-file-validate": lambda: shutil.which("desktop-file-validate") is not None,
     "appstreamcli": lambda: shutil.which("appstreamcli") is not None,

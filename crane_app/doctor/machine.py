@@ -110,7 +110,11 @@ def _backend(name: str) -> Finding:
     kernels = getattr(backend, "kernels", None)
     if kernels:
         return Finding(title, True, f"{seen}, kernels for {kernels}")
-    return Finding(title, True, f"{seen}, no kernels of Crane's own", "Models run several times slower.", COMPILER)
+    return Finding(title, True, f"{seen}, no kernels of Crane's own", "Models run several times slower.", _compile())
+
+
+def _compile() -> str:
+    return WHOLE if _packed() else COMPILER
 
 
 def _other_backend(name: str) -> str:

@@ -50,17 +50,15 @@ def response_format(value: Any) -> Grammar | None:
 def _named(value: Any) -> Grammar:
     """{"name": ..., "schema": {...}}. Not strict is held to all the same: it is asked for."""
     if not isinstance(value, dict) or value.get("schema") is None:
-        raise ValueError('has no schema: {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}')
+        raise ValueError('has no schema: {"name": ..., "schema": {...}} is what goes with the type json_schema')
     return Grammar("json_schema", schema(value["schema"]))
 
 
 @shaped(**response_format.schema)
-def text_format(value: Any) -> dict[str, Any]:
-    """That of /v1/responses, where the schema stands beside the type; in the form of response_format."""
+def text_format(value: Any) -> Grammar | None:
+    """As `response_format`, but that a schema stands beside its name, as /v1/responses has it."""
     given = mapping(value)
-    said = given if given.get("type") != "json_schema" else {"type": "json_schema", "json_schema": given}
-    response_format(said)
-    return said
+    return _named(given) if given.get("type") == "json_schema" else response_format(given)
 
 
 @shaped(type="object")

@@ -11,7 +11,7 @@ from typing import Any
 from crane_app.server import messages
 from crane_app.server.fields import mapping, shaped, some
 from crane_app.server.problems import Problem, refused
-from crane_app.server.tools import choice, offered
+from crane_app.server.tools import offered
 
 ROLES = ("user", "system", "developer", "assistant")
 TEXTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
@@ -27,12 +27,6 @@ def tools(value: Any) -> tuple[dict[str, Any], ...]:
         function = {name: each[name] for name in ("name", "description", "parameters", "strict") if name in each}
         found.append({"type": "function", "function": {n: v for n, v in function.items() if v is not None}})
     return offered(found)
-
-
-@shaped(**choice.schema)
-def tool_choice(value: Any) -> str:
-    """As that of a chat request; a function may be named beside its type."""
-    return choice(value)
 
 
 _PART = {"type": "object", "properties": {"type": {"enum": [*TEXTS, "refusal"]}}, "required": ["type", "text"]}
