@@ -239,11 +239,34 @@ def test_an_unknown_field_is_no_small_thing():
         ({"max_new_tokens": 0}, "max_tokens"),
         ({"stop": ""}, "stop"),
         ({"eos_token_id": 199}, "199"),
+        ({"regex": "[a"}, "regex cannot be used"),
+        ({"json_schema": {"not": {}}}, "json_schema cannot be used"),
+        ({"choices": []}, "choices cannot be used"),
+        ({"grammar": "nothing"}, "grammar cannot be used"),
+        ({"regex": "a", "choices": ["a"]}, "not both"),
+        ({"regex": "a", "thought": "deep"}, "thought"),
     ],
 )
 def test_a_value_out_of_range_is_named(model, config, said):
     with pytest.raises(BadInput, match=said):
         model.generate([5], GenerationConfig(**config))
+
+
+@pytest.mark.parametrize(
+    ("config", "pattern"),
+    [
+        ({"json_schema": {"enum": [1, 22]}}, "1|22"),
+        ({"json_schema": '{"type": "boolean"}'}, "true|false"),
+        ({"regex": "[ab]{5}"}, "[ab]{5}"),
+        ({"choices": ["yes", "no"]}, "yes|no"),
+        ({"grammar": 'root ::= "<" [xy] ">"'}, "<[xy]>"),
+        ({"choices": ["yes"], "thought": "open", "logit_bias": {4: 30.0}}, r"</think>\n*yes"),
+    ],
+)
+def test_an_answer_is_held_to_what_it_must_be(model, config, pattern):
+    held = GenerationConfig(temperature=1.0, seed=3, max_new_tokens=50, **config)
+    assert re.fullmatch(pattern, "".join(model.chat("hello", held)))
+    assert re.fullmatch(pattern, model.tokenizer.decode(model.generate([70, 71], held), skip_special_tokens=True))
 
 
 @pytest.mark.parametrize("ids", [[], [199], [-1], [5] * 5000])

@@ -88,7 +88,6 @@ GENERATED = holds(
         finish_reason=holds(type=word("stop", "length", "abort")),
         prompt_tokens=WHOLE,
         completion_tokens=WHOLE,
-        cached_tokens=WHOLE,
         e2e_latency=NUMBER,
     ),
 )
