@@ -113,7 +113,7 @@ def serve(
 def banner(own: dict[str, ModelCard], cache_nbytes: int, url: str, access: Access, limits: Limits) -> Iterator[str]:
     """What is served, how, where, and to whom."""
     for name, card in own.items():
-        how = f"{card.architecture}, {card.backend} on {card.device} in {card.dtype}"
+        how = f"{card.architecture}, {card.backend} on {card.device} in {card.numbers}"
         yield f"model    {name}: {how}, {_room(card, limits)}"
     yield f"cache    kv_bytes {cache_nbytes}, kv_budget: what the device gives; {limits.max_concurrent} answers at once"
     whom = "this machine only" if access.loopback else "all machines that reach it"
