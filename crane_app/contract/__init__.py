@@ -40,9 +40,10 @@ class Leaf(Protocol):
 class Sampling:
     """How a row's tokens are drawn; complete, nothing left to a default elsewhere. temperature 0 is greedy.
 
-    Order: bias, repetition penalty, presence and frequency, temperature, top_k (exactly k, ties to the lower id), top_p
-    (of the mass top_k left; a token stays while the mass before it is below), min_p (times the best). The noise of a
-    draw depends on (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no token, -1 at all.
+    Order: what is allowed (Work.allowed), bias, repetition penalty, presence and frequency, temperature, top_k (exactly
+    k, ties to the lower id), top_p (of the mass top_k left; a token stays while the mass before it is below), min_p
+    (times the best). The noise of a draw depends on (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no
+    token, -1 at all.
     """
 
     temperature: float = 0.0
@@ -78,6 +79,8 @@ class Work:
     draw: how a token is drawn from each of these logits; None draws greedily.
     seen: int32, the row's prompt and output so far (without a token still on the device), for penalties.
     made: how many of the last of `seen` were generated.
+    allowed: of a work with one logit, bits of the tokens that may be drawn, uint32 [(V + 31) // 32], the lowest bit of
+        the first word for token 0; at least one is set. None for all. Reported log-probabilities are as without it.
     top: how many of the likeliest tokens to report for each drawn one.
     positions: int32 [3, L] where an image sets them (MRoPE); None counts on from the cached length.
     memory: columns that a forward with `remember` writes for this row; 0 when it writes none.
@@ -91,6 +94,7 @@ class Work:
     seen: np.ndarray | None = None
     made: int = 0
     top: int = 0
+    allowed: np.ndarray | None = None
     singly: bool = False
     positions: np.ndarray | None = None
     memory: int = 0

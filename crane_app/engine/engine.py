@@ -78,6 +78,7 @@ class Engine:
         if threads is not None:
             cores.use(threads)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crane-host")
+        self._held = ThreadPoolExecutor(workers, thread_name_prefix="crane-held")  # requests with a grammar
         self._long = ThreadPoolExecutor(1, thread_name_prefix="crane-long")
         self._counters = Counters()
         self._closing: bool | None = None  # None: open; True: draining; False: at once
@@ -92,7 +93,8 @@ class Engine:
 
     def submit(self, request: Request) -> Stream:
         tracked = self._track(request.id, request.lane, request.deadline)
-        self._host(self._pool, tracked, lambda: self._prepare(request, tracked))
+        pool = self._pool if request.asked.grammar is None else self._held
+        self._host(pool, tracked, lambda: self._prepare(request, tracked))
         return tracked.stream
 
     def open(self, job: Job) -> Stream:
@@ -272,7 +274,7 @@ class Engine:
                 activity.stop()
             self._activities.clear()
             self._timed.clear()
-            for pool in (self._pool, self._long):
+            for pool in (self._pool, self._held, self._long):
                 pool.shutdown(wait=False, cancel_futures=True)
             for card in self._shelf.cards():
                 self._unload(card.name)

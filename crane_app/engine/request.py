@@ -16,6 +16,22 @@ LANES = ("dictation", "chat", "speech", "pictures", "server")  # who goes first,
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """What an answer must be.
+
+    kind: what `text` is: a JSON schema, nothing for any JSON object, a regular expression of the whole answer, a JSON
+    list of texts to choose from, llama.cpp's GBNF, or llguidance's Lark.
+    thought: "open" if the prompt has opened a thought, "free" if the answer may begin with one; the grammar then holds
+    after its </think>. field: what the asker calls it, for errors.
+    """
+
+    kind: Literal["json_schema", "json_object", "regex", "choice", "ebnf", "lark"]
+    text: str = ""
+    thought: Literal["none", "open", "free"] = "none"
+    field: str = "The grammar"
+
+
+@dataclass(frozen=True)
 class Asked:
     """What a caller asked for; None is 'did not say'. Sampling fields as in contract.Sampling."""
 
@@ -37,6 +53,7 @@ class Asked:
     ignore_eos: bool | None = None
     logprobs: int | None = None
     n: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)
