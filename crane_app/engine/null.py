@@ -10,6 +10,7 @@ from crane_app.backends.draw import plan_draw
 from crane_app.backends.plan import host_step
 from crane_app.backends.rows import Rows, blocks
 from crane_app.contract import Drawn, Layout, Pending, Result, Sampling, Slot, Work
+from crane_app.engine.thought import FORCE
 
 LAYOUT: Layout = (Slot("full", 1, 1),)
 
@@ -57,7 +58,8 @@ class NullPending:
 class NullRunner:
     """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
 
-    Choice c takes the token that is c further on, and one that a bias forbids gives way to the next.
+    Choice c takes the token that is c further on, and one that a bias forbids gives way to the next; one
+    that is forced is drawn.
     on_launch, on_read: called with the works; what they raise is the step's fault.
     """
 
@@ -92,6 +94,9 @@ class NullRunner:
         if draw is None or not (draw.choice or draw.logit_bias):
             return token
         token = (token + draw.choice) % self.vocabulary
+        called_for = max(draw.logit_bias, key=draw.logit_bias.__getitem__, default=token)
+        if draw.logit_bias.get(called_for, 0.0) >= FORCE:
+            return called_for
         while draw.logit_bias.get(token) == -math.inf:
             token = (token + 1) % self.vocabulary
         return token

@@ -10,13 +10,16 @@ import numpy as np
 from crane_app.engine.defaults import resolve
 from crane_app.engine.request import Request
 from crane_app.engine.sequence import Sequence
+from crane_app.engine.thought import CLOSE, Thought
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import BadInput, PromptTooLong
 from crane_app.media.detokenize import Detokenizer
+from crane_app.media.thinking import leaves_open
 
 if TYPE_CHECKING:
     from crane_app.engine.models import Shelved
 
+TAIL = 16  # tokens of a prompt among which one opens a thought, if any does
 MOST_TEXT = 16 * 2**20  # characters of a prompt
 
 
@@ -52,10 +55,21 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
             arrived=tracked.submitted,
             lane=request.lane,
             words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer),
+            thought=_thought(resolved.thinking_budget, shelved, prompt),
         )
         for choice in range(resolved.n)
     ]
     return tracked.sequences
+
+
+def _thought(budget: int | None, shelved: Shelved, prompt: np.ndarray) -> Thought | None:
+    """What holds a thought within its budget, if one was asked for."""
+    if budget is None:
+        return None
+    if shelved.tokenizer is None:
+        raise BadInput(f"The model '{shelved.card.name}' has no tokenizer, so a thought cannot be found.")
+    opened = leaves_open(shelved.tokenizer.decode(prompt[-TAIL:].tolist(), special=True))
+    return Thought(budget, opened, shelved.tokenizer.encode(f"{CLOSE}\n\n", special=True))
 
 
 def _prompt(request: Request, shelved: Shelved) -> list[int] | tuple[int, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from crane_app.contract import BLOCK, Drawn, Sampling, Work
 from crane_app.engine.request import LANES, Piece, Reason, Resolved
+from crane_app.engine.thought import Thought
 from crane_app.media.detokenize import Detokenizer, StopText
 
 AGEING = 2.0  # seconds of waiting that are worth one lane, for rows and prompts of one model
@@ -20,6 +21,7 @@ class Sequence:
 
     launched: prompt tokens handed to the device. flying: tokens drawn but not read yet. made: how many are read.
     slot: its cache row, None before admission and after its end. held: it may not run ahead of what was read.
+    thought: holds what it thinks within a budget.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Sequence:
     arrived: float
     lane: str = "chat"
     words: Detokenizer | None = None
+    thought: Thought | None = None
     held: bool = False
     slot: int | None = None
     room: int = 0
@@ -70,6 +73,8 @@ class Sequence:
     @property
     def ready(self) -> bool:
         """Another token may be started, the prompt being in: there is one to come, and it is at most one step ahead."""
+        if self.flying and self.thought is not None and self.thought.waits(self.made + self.flying):
+            return False
         return self.made + self.flying < self.limit and self.flying <= (not self.held)
 
     def chunk(self) -> Work:
@@ -94,6 +99,9 @@ class Sequence:
         return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs)
 
     def _sampling(self, ahead: int) -> Sampling:
+        forced = self.thought.forced() if self.thought is not None else None
+        if forced is not None:
+            return forced
         return self._early if ahead < self.resolved.min_tokens else self._draw
 
     def take(self, drawn: Drawn) -> None:
@@ -108,6 +116,8 @@ class Sequence:
         stopped = token in resolved.stop_ids
         if self.words is not None and not stopped:
             text = self.words.push(token)
+            if self.thought is not None:
+                self.thought.take(text, self.made)
             if self._stops is not None and self.made > resolved.min_tokens:
                 text, stopped = self._stops.push(text)
         if stopped or self.made >= self.limit:

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, items, sampling
+from crane_app.server import chat, items, sampling, thinking
 from crane_app.server.answers import Live, summed
 from crane_app.server.chat import Delta, Reply, Wish
 from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, some, take, text, unmet, whole, yes_no
@@ -31,7 +31,7 @@ TEXT: Table = (
     *unmet("answers have no degrees of length", "verbosity", neutral=("medium",)),
 )
 REASONING: Table = (
-    honoured("effort", one_of("none"), "none only: the model does not think; degrees are refused"),
+    honoured("effort", one_of(*thinking.EFFORTS), "as reasoning_effort at /v1/chat/completions"),
     *unmet("a thought is told whole, as reasoning_text", "summary", "generate_summary", neutral=("auto",)),
 )
 STREAMING: Table = harmless("include_obfuscation")
@@ -60,7 +60,7 @@ FIELDS: Table = (
     honoured("text", lambda value: take(TEXT, mapping(value), "text"), "", TEXT),
     honoured("metadata", metadata, "given back"),
     honoured("chat_template_kwargs", mapping, "variables for the model's chat template"),
-    honoured("enable_thinking", yes_no, "as in chat_template_kwargs"),
+    *(each for each in thinking.FIELDS if each.name != "reasoning_effort"),
     *unmet("nothing is kept here: send the whole conversation as input", "previous_response_id", "conversation"),
     *unmet("nothing is kept here: send the whole conversation as input", "prompt"),
     *unmet("an answer is made while its client waits", "background", neutral=(False,)),
@@ -74,7 +74,8 @@ FIELDS: Table = (
         "prompt_cache_options", note="for the provider's accounts and caches; nothing is kept here",
     ),
 )  # fmt: skip
-PASSED = ("model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking")
+PASSED = ("model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking", "thinking",
+          *thinking.BUDGETS)  # fmt: skip
 
 
 async def understood(call: Call, given: Mapping[str, Any]) -> Wish:

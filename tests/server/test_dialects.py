@@ -96,7 +96,7 @@ def test_what_was_said_before_reaches_the_template():
         ({"messages": None}, "messages"),
         ({"messages": "x"}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "image"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "thinking"),
+        ({"thinking": {"type": "deep"}}, "thinking"),
         ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools"),
         ({"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
@@ -163,6 +163,10 @@ def test_thoughts_and_calls_in_lines():
         assert (message["thinking"], message["content"]) == ("Hm", "Let me see.\n")
         assert message["tool_calls"] == [{"function": {"name": "weather", "arguments": {"city": "Köln"}}}]
         assert server.engine.requests[-1].template["enable_thinking"] is True
+        ollama(server, think="low", options={"num_predict": 100})
+        assert server.engine.requests[-1].asked.thinking_budget == 20
+        claude(server, thinking={"type": "enabled", "budget_tokens": 30})
+        assert server.engine.requests[-1].asked.thinking_budget == 30
 
 
 def test_what_there_is(tiny):
@@ -178,7 +182,7 @@ def test_what_there_is(tiny):
     ("path", "fields", "word"),
     [
         ("chat", {"format": "json"}, "format"),
-        ("chat", {"think": "high"}, "think"),
+        ("chat", {"think": "utmost"}, "think"),
         ("chat", {"options": {"mirostat": 2}}, "options.mirostat"),
         ("chat", {"options": {"num_predict": 0}}, "options.num_predict"),
         ("chat", {"options": {"temperatur": 2}}, "options.temperatur"),

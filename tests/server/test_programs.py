@@ -1,4 +1,4 @@
-"""Programs and lines for other servers, in programs/, run against this one: but for port and model they are the same."""
+"""Programs and lines for other servers, in programs/, run against this one: but for port and model the same."""
 
 from __future__ import annotations
 
