@@ -56,7 +56,7 @@ class Setting:
 
 
 LOOKS, CHAT, DICTATION, SPEAKING = "Appearance", "Chat", "Dictation", "Reading aloud"
-MODELS, COMPUTING = "Models", "Computing"
+MODELS, COMPUTING, SERVER = "Models", "Computing", "Server"
 DTYPES = ("float32", "float16", "bfloat16")
 FOLDER = "The model that answers: its folder with config.json and *.safetensors, or its .gguf file."
 # fmt: off
@@ -113,6 +113,9 @@ SETTINGS = (
             ("auto", "cpu", "cuda", "metal"), ("The best there is", "CPU", "NVIDIA GPU", "Apple GPU")),
     Setting("dtype", "choice", None, "How numbers are kept; what suits the device if not given.", COMPUTING,
             "Number type", DTYPES, DTYPES, unset="The device's best"),
+    Setting("serve-at-start", "yes-no", False, "Whether the server is on as soon as Crane is open.",
+            SERVER, "On from the start"),
+    Setting("served-model", "folder", None, "The model that the window's server offers; the chat's if not given."),
     Setting("host", "text", "127.0.0.1", "The address to serve at; beyond this machine it needs --api-key."),
     Setting("port", "whole", 8080, "The port to serve at; 0 takes a free one.", high=65535),
     Setting("model-name", "text", "", "What clients call the model; its folder's name if not given."),

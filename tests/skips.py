@@ -35,6 +35,7 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "transformers": lambda: find_spec("transformers") is not None,
     "espeak-ng": lambda: shutil.which("espeak-ng") is not None,
     "curl": lambda: shutil.which("curl") is not None,
+    "node": lambda: shutil.which("node") is not None,
     "sox": lambda: shutil.which("sox") is not None,
     "pyinstaller": lambda: find_spec("PyInstaller") is not None,
     "desktop-file-validate": lambda: shutil.which("desktop-file-validate") is not None,

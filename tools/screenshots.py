@@ -25,6 +25,7 @@ SHOWN = {
     "dictate": "dictate, in use",
     "read_aloud": "read aloud, speaking",
     "models": "models, in use",
+    "server": "server, on",
     "settings": "settings",
 }
 

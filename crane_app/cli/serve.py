@@ -6,12 +6,14 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from crane_app import settings
 from crane_app.cli import engines
 from crane_app.engine.interface import EngineLike
+from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, Unsupported
 
@@ -40,6 +42,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         variable = f"CRANE_{name.upper().replace('-', '_')}"
         on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
         parser.add_argument(f"--{name}", action="store_true", default=on, help=f"{sentence} (or {variable})")
+    parser.add_argument(
+        "--tied", action="store_true", help="End when standard input does, as with the program that holds it"
+    )
     engines.add_flag(parser)
 
 
@@ -47,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
     if args.server is None:
         raise Unsupported("This way of starting Crane serves nothing. Use: python -m crane_app serve")
     _check(args)
+    if args.tied:
+        # As Ctrl-C does: what is under way is finished; while a model is still loading there is nothing to finish.
+        tied.follow(0, lambda: signal.raise_signal(signal.SIGTERM))
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[EngineLike, dict[str, ModelCard]]]:

@@ -10,11 +10,10 @@ import numpy as np
 from crane_app.engine.defaults import resolve
 from crane_app.engine.request import Request
 from crane_app.engine.sequence import Sequence
-from crane_app.engine.thought import CLOSE, Thought
+from crane_app.engine.thought import CLOSE, OPEN, Thought
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import BadInput, PromptTooLong
 from crane_app.media.detokenize import Detokenizer
-from crane_app.media.thinking import leaves_open
 
 if TYPE_CHECKING:
     from crane_app.engine.models import Shelved
@@ -68,7 +67,7 @@ def _thought(budget: int | None, shelved: Shelved, prompt: np.ndarray) -> Though
         return None
     if shelved.tokenizer is None:
         raise BadInput(f"The model '{shelved.card.name}' has no tokenizer, so a thought cannot be found.")
-    opened = leaves_open(shelved.tokenizer.decode(prompt[-TAIL:].tolist(), special=True))
+    opened = shelved.tokenizer.decode(prompt[-TAIL:].tolist(), special=True).rstrip().endswith(OPEN)
     return Thought(budget, opened, shelved.tokenizer.encode(f"{CLOSE}\n\n", special=True))
 
 

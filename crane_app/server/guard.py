@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from crane_app.platform.addresses import LOOPBACK
 from crane_app.server.problems import Problem
 from crane_app.server.service import Service
 from crane_app.server.sse import Send, reply
 
 App = Callable[[MutableMapping[str, Any], Any, Send], Awaitable[None]]
 OPEN = ("/health",)  # needs no key: it says no more than that somebody is here
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 METHODS = "GET, POST, OPTIONS"
 
 

@@ -17,9 +17,10 @@ import uvicorn
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, CraneError
+from crane_app.platform import addresses
 from crane_app.server.app import build
 from crane_app.server.fetching import Web
-from crane_app.server.guard import LOOPBACK, Access, App
+from crane_app.server.guard import Access, App
 from crane_app.server.service import Limits
 
 Opened = Callable[[], AbstractContextManager[tuple[EngineLike, dict[str, ModelCard]]]]
@@ -73,21 +74,10 @@ class Server(uvicorn.Server):
 def bound(host: str, port: int) -> socket.socket:
     """A socket at that address, which does not listen yet; CraneError if it cannot be had."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-        if sys.platform != "win32":  # there it would let another program take the same port
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        return addresses.bound(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CraneError(f"The server cannot be at {host}, port {port}: {reason}. Choose another --port.") from error
-    made.set_inheritable(False)
-    return made
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    return host in LOOPBACK or host.startswith("127.")
 
 
 def serve(
@@ -103,7 +93,7 @@ def serve(
     fetches: bool = False,
 ) -> int:
     """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had."""
-    loopback = is_loopback(host)
+    loopback = addresses.is_loopback(host)
     if not loopback and not keys and not insecure:
         raise BadInput(
             f"At {host} other machines could use this server: set a key (--api-key or CRANE_API_KEY), or --insecure."

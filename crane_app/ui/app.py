@@ -199,6 +199,8 @@ def _usable(window, shared: _Shared, files: list[Path]) -> None:
         told = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in marks().items())
         print(f"The window can be used: {told}", file=sys.stderr, flush=True)
     shared.connection.start()
+    if shared.preferences.get("serve-at-start"):
+        window.view("server").start_with_the_app()
     shared.shelf.rescan()
     Worker(_tidied(shared.chats)).start()
     window.open(files)

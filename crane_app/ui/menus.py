@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject
+from PySide6.QtCore import QEvent, QObject
 from PySide6.QtGui import QAction, QActionGroup, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QApplication, QMainWindow, QMenu, QMenuBar, QWidget
 
@@ -96,13 +96,15 @@ class Menus(QObject):
         return [each and self.command(each[0], each[1], pass_on(each[2]), each[2]) for each in words]
 
     def _press(self, keys: Keys) -> None:
-        """The keys, pressed where a person last wrote: every field knows for itself what they mean."""
+        """The keys, pressed where a person last was: every field knows for itself what they mean.
+
+        Given to the field itself: one that has no use for them must not make Qt look for a shortcut, which is ours.
+        """
         bound = QKeySequence.keyBindings(keys)
         if self._field is not None and bound:
             pressed = bound[0][0]
             for kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease):
-                event = QKeyEvent(kind, pressed.key(), pressed.keyboardModifiers())
-                QCoreApplication.sendEvent(self._field, event)
+                self._field.event(QKeyEvent(kind, pressed.key(), pressed.keyboardModifiers()))
 
     def _focus_changed(self, _before: QWidget | None, now: QWidget | None) -> None:
         if now is not None and now.window() is self._window and not isinstance(now, QMenuBar | QMenu):

@@ -3,8 +3,17 @@
 import html
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QPainter
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QStyleOptionToolButton, QToolButton, QWidget
+from PySide6.QtGui import QAction, QKeyEvent, QPainter
+from PySide6.QtWidgets import (
+    QBoxLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QStyleOptionToolButton,
+    QToolButton,
+    QWidget,
+)
 
 from crane_app.ui.icons import icon
 from crane_app.ui.theme import SPACE, unit
@@ -28,6 +37,12 @@ class Button(QToolButton):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self._measure()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not event.isAutoRepeat():
+            self.click()  # as Space does everywhere
+        else:
+            super().keyPressEvent(event)
 
     def initStyleOption(self, option: QStyleOptionToolButton) -> None:
         super().initStyleOption(option)
@@ -134,20 +149,25 @@ class Notice(QFrame):
         self.setProperty("look", "notice")
         self._icon = QLabel()
         self._words = Words(self.tr("What went wrong"))
-        action = QAction(retry, self)
-        action.setObjectName("retry")
-        action.triggered.connect(self.retried)
+        self._retry = QAction(retry, self)
+        self._retry.setObjectName("retry")
+        self._retry.triggered.connect(self.retried)
+        self._button = button(self._retry)
         row = QHBoxLayout(self)
         row.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
         row.setSpacing(SPACE)
         row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self._words, 1)
-        row.addWidget(button(action), 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self._button, 0, Qt.AlignmentFlag.AlignTop)
         self._draw()
         self.hide()
 
-    def tell(self, words: str) -> None:
-        """Show the sentence, or nothing for ""."""
+    def tell(self, words: str, retry: str = "") -> None:
+        """Show the sentence, or nothing for ""; retry: another name for the button."""
+        if retry and retry != self._retry.text():
+            self._retry.setText(retry)
+            self._retry.setIconText(retry)
+            self._button.setAccessibleName(retry)
         self._words.setText(words)
         self.setVisible(bool(words))
 
@@ -161,6 +181,16 @@ class Notice(QFrame):
 
     def _draw(self) -> None:
         self._icon.setPixmap(icon("warning", "danger").pixmap(QSize(unit(), unit()), self.devicePixelRatioF()))
+
+
+def empty(column: QBoxLayout) -> None:
+    """Take all widgets out, to be set anew.
+
+    With takeAt the old items would live until Python lets go of them, and a widget tells its first item alone that it
+    has grown.
+    """
+    while column.count():
+        column.removeWidget(column.itemAt(0).widget())
 
 
 def gap(widget: QWidget) -> QWidget:

@@ -10,8 +10,8 @@ from PySide6.QtGui import QIcon
 
 from crane_app.ui.view import View
 
-NAMES = ("chat", "pictures", "dictate", "read_aloud", "models", "settings")
-BELOW = ("models", "settings")  # those that stand at the bottom of the sidebar
+NAMES = ("chat", "pictures", "dictate", "read_aloud", "models", "server", "settings")
+BELOW = ("models", "server", "settings")  # those that stand at the bottom of the sidebar
 WELCOME = "welcome"  # shown at the first start and from the Help menu, and never in the sidebar
 # Who is asked first what to do with a file that the view in sight has no use for; pictures take any.
 OPENERS = ("dictate", "chat", "pictures", "read_aloud")
@@ -28,6 +28,7 @@ def title(name: str) -> str:
         "dictate": say("Views", "&Dictate"),
         "read_aloud": say("Views", "&Read aloud"),
         "models": say("Views", "&Models"),
+        "server": say("Views", "Ser&ver"),
         "settings": say("Views", "&Settings"),
         WELCOME: say("Views", "&Welcome"),
     }[name]
@@ -76,6 +77,11 @@ def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIco
 
         return ModelsView(connection, preferences, shelf)
 
+    def server() -> View:
+        from crane_app.ui.server.view import ServerView
+
+        return ServerView(preferences, shelf)
+
     def settings() -> View:
         from crane_app.ui.settings.view import SettingsView
 
@@ -86,5 +92,5 @@ def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIco
 
         return WelcomeView(preferences, shelf, icon)
 
-    every = (chat, pictures, dictate, read_aloud, models, settings)
+    every = (chat, pictures, dictate, read_aloud, models, server, settings)
     return dict(zip(NAMES, every, strict=True)) | {WELCOME: welcome}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from openai import OpenAI
 
 from tests.chat_checkpoint import dump, write_chat
 from tests.desktop.screen import Screen, drag, missing, screen, until
@@ -110,3 +115,77 @@ def test_after_kill_9_in_mid_answer_everything_up_to_the_last_second_is_there(de
     assert turns(desk)[-1][1] == kept[1]
     again.send_signal(signal.SIGTERM)
     assert again.wait(20) == 0
+
+
+# The server of the window
+
+SWITCH = (1073, 152)  # where it is in a window of SIZE
+SIZE = (1180, 760)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serving(desk: Screen, model: str, port: int) -> tuple[subprocess.Popen[bytes], OpenAI]:
+    """The program with its server switched on by the mouse, and a client of it."""
+    about = {"CRANE_MODEL": model, "CRANE_BACKEND": "torch", "CRANE_WELCOMED": "yes", "CRANE_PORT": str(port)}
+    program = desk.crane("app", **about)
+    window = desk.window()
+    desk.do("windowsize", "--sync", window, *map(str, SIZE))
+    desk.press(window, "ctrl+6")
+    place = desk.geometry(window)
+    desk.do("mousemove", "--sync", str(place["X"] + SWITCH[0]), str(place["Y"] + SWITCH[1]))
+    # The view may still be on its way; a second click would switch it off again.
+    until(lambda: desk.do("getwindowname", window).startswith("Crane") and answers_to_click(desk, port), "a server")
+    return program, OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=30)
+
+
+def answers_to_click(desk: Screen, port: int) -> bool:
+    desk.do("click", "1")
+    with contextlib.suppress(AssertionError):
+        return bool(until(lambda: is_there(port), "health", seconds=15))
+    return False
+
+
+def figures(port: int) -> dict:
+    return httpx.get(f"http://127.0.0.1:{port}/v1/stats").json()
+
+
+def is_there(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_the_server_is_switched_on_used_and_goes_with_the_window(desk: Screen, model: str, tmp_path: Path):
+    # GIVEN the server, switched on by a click
+    port = free_port()
+    program, client = serving(desk, model, port)
+    # WHEN another program asks it
+    said = [{"role": "user", "content": "Why do cranes dance?"}]
+    name = client.models.list().data[0].id
+    stream = client.chat.completions.create(model=name, messages=said, stream=True, max_tokens=2000)
+    pieces = [next(stream) for _ in range(5)]
+    # THEN it is answered, and while it is, the server counts it
+    assert any(piece.choices[0].delta.content for piece in pieces)
+    began = figures(port)
+    assert began["active_sequences"] == 1
+    until(lambda: figures(port)["uptime_s"] > began["uptime_s"] + 1.5, "a look of the page, which comes every second")
+    desk.picture(Path(os.environ.get("CRANE_PICTURES", tmp_path)) / "server.png")
+    stream.close()
+    # WHEN the window closes THEN nobody serves any more
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(20) == 0
+    until(lambda: not is_there(port), "an end of the server")
+
+
+def test_the_server_does_not_outlive_a_window_that_is_killed(desk: Screen, model: str):
+    port = free_port()
+    program, _ = serving(desk, model, port)
+    program.kill()
+    program.wait(10)
+    until(lambda: not is_there(port), "an end of the server")

@@ -203,6 +203,20 @@ def test_a_model_that_kills_the_engine_with_every_answer_is_set_aside(join: Conn
     assert answer(client, "a b c", "good") == "a b c"
 
 
+def test_a_page_that_may_have_killed_the_engine_takes_the_blame_off_the_model_beside_it(join: Connect):
+    """What is read from a page needs no model, so nobody can say which of the two it was."""
+    client = join()
+    load(client, "/models/good")
+    for _ in range(3):
+        page = client.open(Job("busy"))
+        page.get()
+        beside = client.submit(Request("good", text="word " * 1000, template={"pause": 0.01}))
+        beside.get()
+        kill(client)
+        assert {collect(page)[-1].kind, collect(beside)[-1].kind} == {"DeviceLost"}
+    assert answer(client, "a b c", "good") == "a b c"
+
+
 def test_an_answer_in_between_takes_the_suspicion_away(join: Connect):
     client = join()
     load(client, "/models/good")

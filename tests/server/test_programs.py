@@ -1,4 +1,4 @@
-"""Programs and lines for other servers, in programs/, run against this one: but for port and model the same."""
+"""Programs and lines for other servers, in programs/, run against this one: only port and model differ."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """An engine, a connection, preferences and a shelf that do what a test tells them to. No model, no process, no disk."""
 
+import queue
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from crane_app import settings
 from crane_app.engine.request import End, ModelCard, Part, Piece, Progress, Stats, Stream, Usage, failed
 from crane_app.errors import Cancelled, ModelNotFound
 from crane_app.library.models import OnDisk
+from crane_app.pipelines.serving import Served
 from crane_app.ui.worker import Worker
 
 GIB = 2**30
@@ -299,3 +301,59 @@ def on_disk(name: str = "Qwen3-0.6B", **changes) -> OnDisk:
         "cache": GIB,
     }
     return OnDisk(name=name, **(facts | changes))
+
+
+class FakeServer:
+    """As pipelines.serving.Server: says what `script` holds, then what `tell` gives it, until it is stopped."""
+
+    script: tuple[Served, ...] = (Served("starting"), Served("on", url="http://127.0.0.1:8080", models=("Qwen3-0.6B",)))
+    patient = False  # it needs a second stop, as one with requests under way
+
+    def __init__(self):
+        self.plans, self.stops = [], 0
+        self._news: queue.Queue[Served | None] = queue.Queue()
+
+    def run(self, plan):
+        self.plans.append(plan)
+        for now in self.script:
+            yield now
+            if now.state == "failed":
+                return
+        while (now := self._news.get(timeout=PATIENCE_S)) is not None:
+            yield now
+            if now.state == "failed":
+                return
+        yield Served("off")
+
+    def tell(self, now: Served) -> None:
+        self._news.put(now)
+
+    def stop(self) -> None:
+        self.stops += 1
+        if self.patient and self.stops == 1:
+            self.tell(Served("ending", url="http://127.0.0.1:8080", active=1))
+        else:
+            self._news.put(None)
+
+
+class FakeServers:
+    """Makes them, and keeps those that were made."""
+
+    def __init__(self):
+        self.made: list[FakeServer] = []
+        self.script, self.patient = FakeServer.script, False
+
+    def __call__(self) -> FakeServer:
+        server = FakeServer()
+        server.script, server.patient = self.script, self.patient
+        self.made.append(server)
+        return server
+
+    @property
+    def last(self) -> FakeServer:
+        return self.made[-1]
+
+    def let(self) -> None:
+        for server in self.made:
+            server.stop()
+            server.stop()

@@ -5,12 +5,12 @@ A scene is the name of a view and what is done to a Stage before it is looked at
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from fake_reader import FakeReader
-from fakes import GIB, FakeConnection, FakePreferences, FakeShelf, card, on_disk
+from fakes import GIB, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, on_disk
 from PySide6.QtCore import QSettings
 from PySide6.QtGui import QIcon
 from PySide6.QtTest import QTest
@@ -19,6 +19,7 @@ from sound_fakes import DEVICES, RATE, FakeMicrophone, FakeSpeaker, FakeVoice, p
 from crane_app.library.chats import Chats
 from crane_app.library.downloads import Progress
 from crane_app.library.takes import Said, Takes
+from crane_app.pipelines.serving import Served
 from crane_app.ui import views
 from crane_app.ui.app import ICON
 from crane_app.ui.dictate.view import DictateView
@@ -26,6 +27,7 @@ from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.picker import ModelPicker
 from crane_app.ui.pictures.view import PicturesView
 from crane_app.ui.read_aloud.view import ReadAloudView
+from crane_app.ui.server.serving import Serving
 from crane_app.ui.window import Window
 from crane_app.ui.worker import stop_all
 
@@ -57,6 +59,7 @@ At dawn they leave for the fields, family by family, calling.
 The best view is from the wooden tower. Come before 6:45, bring a warm coat, and stay quiet: a single loud word can \
 lift a thousand wings.
 """
+TAKEN = "Another program is at port 8080 already. Choose another port, or end that program."
 OTHERS = ("A polite letter to the landlord", "Packing list for rain", "What is a monad, really", "鶴の折り方")
 
 
@@ -85,6 +88,7 @@ class Stage:
     chats: Chats = field(default_factory=Chats.in_memory)
     reader: FakeReader = field(default_factory=FakeReader)
     speaker: FakeSpeaker = field(default_factory=FakeSpeaker)
+    servers: FakeServers = field(default_factory=FakeServers)
     window: Window | None = None
 
     @property
@@ -98,6 +102,7 @@ class Stage:
         makers["read_aloud"] = lambda: ReadAloudView(self.preferences, FakeVoice, self.speaker)
         makers["dictate"] = self._dictate
         Downloads(self.preferences, NoDownload)
+        Serving(self.preferences, self.servers)
         settings = QSettings(str(self.folder / "window.ini"), QSettings.Format.IniFormat)
         settings.setValue("view", name)
         self.window = Window(settings, self.connection, self.preferences, makers, {"chat": self._picker})
@@ -112,6 +117,7 @@ class Stage:
         """Let go of everything that is held, and wait for it."""
         self.reader.let(10_000)
         self.speaker.let()
+        self.servers.let()
         self.connection.close()
         assert stop_all(10)
 
@@ -219,6 +225,29 @@ def look_at_keys(stage: Stage) -> None:
     stage.view("welcome").show_step(2)
 
 
+def serve(stage: Stage) -> None:
+    """The server is on, with a key, and has some to do."""
+    stage.preferences.set("api-key", "crane-7Q2mWc0b2x8vN1pLk4tYz9")
+    view = stage.view("server")
+    view.switch(True)
+    busy = Served("on", "http://127.0.0.1:8080", models=("Qwen3-0.6B", "moonshine-base"), active=2, waiting=1)
+    stage.servers.last.tell(replace(busy, answered=1284))
+    for _ in range(200):
+        if view.serving.now.answered:
+            return
+        QTest.qWait(20)
+
+
+def serve_at_a_taken_port(stage: Stage) -> None:
+    stage.servers.script = (Served("starting"), Served("failed", sentence=TAKEN, fault="port", free_port=8081))
+    view = stage.view("server")
+    view.switch(True)
+    for _ in range(200):
+        if view.serving.now.fault:
+            return
+        QTest.qWait(20)
+
+
 def nothing(_stage: Stage) -> None:
     pass
 
@@ -247,6 +276,10 @@ SCENES = {
     "read aloud, speaking": Scene("read_aloud", then=speak),
     "models, empty": Scene("models"),
     "models, in use": Scene("models", with_models),
+    "server, no model": Scene("server"),
+    "server, off": Scene("server", with_model),
+    "server, on": Scene("server", with_model, serve),
+    "server, taken port": Scene("server", with_model, serve_at_a_taken_port),
     "settings": Scene("settings", with_model),
     "welcome": Scene("welcome"),
     "welcome, no model": Scene("welcome", then=pick_a_model),

@@ -172,6 +172,61 @@ def test_a_question_is_edited_where_it_stands(qtbot, view, connection):
     assert view.talk.turns[0].versions == 2
 
 
+def test_a_question_that_is_being_edited_is_still_so_after_a_look_at_another_conversation(qtbot, view, connection):
+    # GIVEN a question in the middle of being edited
+    say(qtbot, view, "Wy?")
+    chat = view.talk.chat
+    view.recall()
+    view.transcript.widgets()[0]._editor.setPlainText("Why do")
+    # WHEN another conversation is looked at
+    view.new()
+    say(qtbot, view, "Other?")
+    assert view.transcript.widgets()[0].unfinished() is None
+    view.open(chat)
+    # THEN the words are still there, and typing goes on in the composer
+    question = view.transcript.widgets()[0]
+    assert question._editor.toPlainText() == "Why do"
+    assert not question._editor.hasFocus()
+    # WHEN they are asked THEN they are not kept for another time
+    question._editor.setPlainText("Why do cranes dance?")
+    question.findChild(QToolButton, "ask_again").click()
+    qtbot.waitUntil(lambda: not view.talk.running)
+    view.new()
+    view.open(chat)
+    assert shown(view) == ["Why do cranes dance?", connection.engine.answer]
+    # and the version before is as it was
+    view.talk.switch(view.talk.turns[0], -1)
+    assert view.transcript.widgets()[0].unfinished() is None
+
+
+def test_an_edit_that_was_given_up_is_not_kept(qtbot, view):
+    say(qtbot, view, "Wy?")
+    chat = view.talk.chat
+    view.recall()
+    question = view.transcript.widgets()[0]
+    question._editor.setPlainText("Why do")
+    qtbot.keyClick(question._editor, Qt.Key.Key_Escape)
+    view.new()
+    view.open(chat)
+    assert view.transcript.widgets()[0]._editor is None
+
+
+def test_the_question_being_edited_comes_into_sight(qtbot, view, connection):
+    # GIVEN a question above a long answer
+    connection.engine.answer = "A line.\n\n" * 100
+    say(qtbot, view, "Wy?")
+    question = view.transcript.widgets()[0]
+    qtbot.waitUntil(lambda: question.geometry().bottom() < 0)
+    # WHEN it is edited from the field below
+    qtbot.keyClick(view.composer.prompt, Qt.Key.Key_Up)
+    # THEN it is seen, and has the keyboard
+    room = view.transcript.viewport().rect()
+    assert room.contains(question._editor.geometry().translated(question.pos()))
+    # AND when it is left as it was, the field below has it again
+    qtbot.keyClick(question._editor, Qt.Key.Key_Escape)
+    assert view.composer.prompt.hasFocus()
+
+
 def test_a_removed_end_can_be_brought_back(qtbot, view):
     say(qtbot, view, "One?")
     before = shown(view)

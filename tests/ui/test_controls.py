@@ -9,6 +9,7 @@ from scenes import SCENES
 from walk import backwards, clipped, faint, nameless, overlapping, place, stops, told
 
 from crane_app.ui import theme
+from crane_app.ui.parts import button
 
 SIZES = (100, 150, 200)
 
@@ -154,3 +155,14 @@ def test_every_entry_of_the_menus_has_a_mnemonic_of_its_own(enter, scene):
 def _inside(widget: QWidget, found: list[QWidget]) -> bool:
     """A field within a control that was reached, such as that of a combo box."""
     return any(each.isAncestorOf(widget) for each in found) and isinstance(widget, QLineEdit)
+
+
+def test_enter_presses_the_button_that_has_the_keyboard(qtbot):
+    pressed = []
+    action = QAction("Go on")
+    action.triggered.connect(lambda: pressed.append(1))
+    made = button(action)
+    qtbot.addWidget(made)
+    for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+        qtbot.keyClick(made, key)
+    assert len(pressed) == 3

@@ -13,6 +13,8 @@ RESTING = (
     "dictate, in use",
     "read aloud, empty",
     "models, in use",
+    "server, off",
+    "server, on",
     "settings",
 )
 

@@ -87,6 +87,26 @@ def test_escape_leaves_the_question_as_it_was(qtbot, show):
     assert card.bubble.isVisible()
 
 
+@pytest.mark.parametrize(
+    ("return_sends", "modifier", "asked"),
+    [
+        (True, Qt.KeyboardModifier.NoModifier, True),
+        (True, Qt.KeyboardModifier.ShiftModifier, False),
+        (False, Qt.KeyboardModifier.NoModifier, False),
+        (False, Qt.KeyboardModifier.ControlModifier, True),
+    ],
+)
+def test_an_edited_question_is_asked_by_the_key_that_sends(qtbot, show, return_sends, modifier, asked):
+    card = show(Question(ASKED))
+    card.return_sends = return_sends
+    edits = []
+    card.edited.connect(lambda _turn, text: edits.append(text))
+    card.begin_edit()
+    qtbot.keyClick(card._editor, Qt.Key.Key_Return, modifier)
+    assert edits == ([ASKED.text] if asked else [])
+    assert asked or card._editor.toPlainText() == ASKED.text + "\n"
+
+
 def test_an_emptied_question_is_not_asked(show):
     card = show(Question(ASKED))
     edits = []

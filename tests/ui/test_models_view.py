@@ -424,6 +424,19 @@ def test_a_download_shows_how_far_it_is(qtbot, getting, made):
     assert other.state.text() == "Takes about 3 min at the speed of the last download."
 
 
+def test_a_card_grows_with_what_it_says(qtbot, getting, made):
+    # GIVEN cards that have been set anew since they were made
+    getting.get_models.lay()
+    card = getting.get_models.cards[OFFER]
+    qtbot.waitUntil(lambda: clipped(card) == [])
+    # WHEN a download adds its line and its bar
+    press(qtbot, card, "download")
+    made[OFFER].tell(250_000_000, total=1_000_000_000, bytes_per_s=5e6, eta=150.0)
+    qtbot.waitUntil(card.progress.isVisible)
+    # THEN nothing is squeezed for them
+    qtbot.waitUntil(lambda: clipped(card) == [])
+
+
 def test_a_pause_keeps_what_came_and_resume_goes_on(qtbot, getting, made):
     card = getting.get_models.cards[OFFER]
     press(qtbot, card, "download")

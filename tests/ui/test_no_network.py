@@ -40,7 +40,7 @@ print(json.dumps([status, met]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="counts the sockets of an engine on AF_UNIX")
-def test_all_six_views_and_an_engine_open_no_connection_to_another_machine(tmp_path):
+def test_all_views_and_an_engine_open_no_connection_to_another_machine(tmp_path):
     # GIVEN the whole program, its views made and its engine up
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
     runtime = tmp_path / "run"

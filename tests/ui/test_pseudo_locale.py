@@ -26,7 +26,7 @@ from crane_app.library.catalogue import OFFERS
 
 # Names, numbers and units, which are the same in every language, and sentences of floors below the window.
 KEYS = "Enter Ctrl Esc Return Alt Shift Home End PgUp PgDown Tab Del Space"
-DATA = f"Crane GB MB kB CPU Markdown MLX PyTorch CUDA Metal {KEYS}"
+DATA = f"Crane GB MB kB CPU Markdown MLX PyTorch CUDA Metal curl Python JavaScript SGLang Ollama {KEYS}"
 WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -42,6 +42,7 @@ def vocabulary(stage) -> set[str]:
     """The words of everything that the fakes made up."""
     texts = [DATA, scenes.QUESTION, scenes.ANSWER, *scenes.OTHERS, "Cranes in shallow water", "And in winter?"]
     texts += ["Autumn report.pdf scan.png note.jpg page Grus grus", "The file is damaged. Open another copy."]
+    texts.append(scenes.TAKEN)
     texts += [device.name for device in DEVICES] + [voice.name for voice in FakeVoice().voices()]
     cards = (*stage.connection.cards, *stage.shelf.entries, card(), on_disk())
     texts += [str(value) for each in cards for value in vars(each).values()]

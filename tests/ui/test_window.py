@@ -7,7 +7,7 @@ from hands import clipboard, files, picture, press
 from probe import Probe
 from PySide6.QtCore import QByteArray, QMimeData, QPoint, QPointF, QRect, QSettings, Qt
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
-from PySide6.QtWidgets import QApplication, QLabel, QMenu
+from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton
 
 from crane_app.errors import CraneError
 from crane_app.ui import theme, views
@@ -136,7 +136,7 @@ def test_no_two_commands_share_keys(open_window):
         active += window.view(name).findChildren(QAction)
         keys = [each.toString() for action in active if action.isEnabled() for each in action.shortcuts()]
         assert len(keys) == len(set(keys)), name
-        assert {"Ctrl+O", "Ctrl+V", "Ctrl+C", "Ctrl+Q", "Ctrl+B", "Esc", "F1", "Ctrl+1", "Ctrl+6"} <= set(keys)
+        assert {"Ctrl+O", "Ctrl+V", "Ctrl+C", "Ctrl+Q", "Ctrl+B", "Esc", "F1", "Ctrl+1", "Ctrl+7"} <= set(keys)
 
 
 def test_every_menu_entry_has_a_mnemonic_of_its_own(open_window):
@@ -193,6 +193,19 @@ def test_the_edit_menu_works_in_the_field_with_the_focus(open_window):
     # AND undoes it
     entries["undo"].trigger()
     assert field.text() == "Grus grus"
+
+
+def test_keys_of_the_edit_menu_where_nothing_can_be_written_do_nothing(qtbot, open_window):
+    # GIVEN the focus on something that has no use for them, such as a message
+    window = open_window()
+    button = window.view("chat").findChild(QPushButton)
+    button.setFocus()
+    assert button.hasFocus()
+    # WHEN they are pressed THEN nothing happens, not even to the field
+    QGuiApplication.clipboard().setText("Grus grus")
+    for key in (Qt.Key.Key_V, Qt.Key.Key_X, Qt.Key.Key_Z, Qt.Key.Key_A):
+        press(qtbot, button, key)
+    assert window.view("chat").field.text() == ""
 
 
 def test_stop_is_that_of_the_view_in_sight(qtbot, open_window):
@@ -442,11 +455,12 @@ def test_the_frame_comes_before_the_view_in_the_order_of_tab(qtbot, open_window)
     window.sidebar.buttons()[0].setFocus()
     # WHEN Tab is pressed
     names = []
-    for _ in itertools.repeat(None, 9):
+    for _ in itertools.repeat(None, 10):
         qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
         names.append(QApplication.focusWidget().accessibleName())
     # THEN it goes down the sidebar, along the toolbar and into the view
-    assert names == ["Pictures", "Dictate", "Read aloud", "Models", "Settings", "Fold the sidebar", "Stop", "Field", ""]
+    views = ["Pictures", "Dictate", "Read aloud", "Models", "Server", "Settings"]
+    assert names == [*views, "Fold the sidebar", "Stop", "Field", ""]
 
 
 def test_letters_twice_as_large_leave_nothing_cut_off(qtbot, open_window):

@@ -282,8 +282,9 @@ class Client:
             self._revive_soon(stream)
 
     def _blamed(self, streams: list[RemoteStream]) -> set[tuple[str, str]]:
-        """Who loads is suspected first."""
-        suspects = [s for s in streams if s.doing == LOADING] or [s for s in streams if s.what]
+        """Who loads is suspected first. Nobody else is, where work without a model was under way."""
+        loading, modelless = [s for s in streams if s.doing == LOADING], any(not s.what for s in streams)
+        suspects = loading or ([] if modelless else streams)
         return {(stream.doing, self._folder(stream.what)) for stream in suspects}
 
     def _folder(self, model: str) -> str:

@@ -62,7 +62,7 @@ class Child:
                     stdin=subprocess.PIPE if self._tied else subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=_environment(),
+                    env=environment(),
                     start_new_session=True,  # out of the terminal's reach: Ctrl-C ends an answer and not the engine
                     creationflags=DETACHED,
                 )
@@ -196,8 +196,8 @@ def own_command() -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "crane_app.engine.process.child")
 
 
-def _environment() -> dict[str, str]:
-    """Ours; and where this package lies, since -P takes away the folder it may have been found in."""
+def environment() -> dict[str, str]:
+    """For a process of ours; it says where this package lies, since -P takes away the folder it may be found in."""
     root = Path(__file__).parents[3]
     if getattr(sys, "frozen", False):
         return dict(os.environ)

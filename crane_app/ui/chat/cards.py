@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class Cards(QObject):
         super().__init__(transcript)
         self._talk, self._transcript = talk, transcript
         self.of: dict[int, Message] = {}  # a turn's id to its card
+        self._unfinished: dict[int, str] = {}  # a question's turn to what stood in its editor when it went out of sight
         self._first = self._wanted = 0  # indices in talk.turns: of the first that is built, and that should be
         talk.added.connect(self._add)
         talk.removed.connect(self._cut)
@@ -41,6 +43,7 @@ class Cards(QObject):
 
     def show(self) -> None:
         """Another conversation."""
+        self._remember(self.of.values())
         self.of.clear()
         self._transcript.clear()
         turns = self._talk.turns
@@ -94,6 +97,14 @@ class Cards(QObject):
             card.wait(running.percent or 0)
         self._settle(card, turn.id == self._talk.turns[-1].id)
         self.made.emit(card)
+        if isinstance(card, Question) and turn.id in self._unfinished:
+            card.begin_edit(self._unfinished.pop(turn.id))
+
+    def _remember(self, cards: Iterable[Message]) -> None:
+        """What is being edited, before the cards go."""
+        for card in cards:
+            if isinstance(card, Question) and (text := card.unfinished()) is not None:
+                self._unfinished[card.turn.id] = text
 
     def _settle(self, card: Message, last: bool) -> None:
         card.set_busy(self._talk.busy)
@@ -106,7 +117,9 @@ class Cards(QObject):
 
     def _cut(self, _turn: Turn) -> None:
         kept = {each.id for each in self._talk.turns}
-        for id in [id for id in self.of if id not in kept]:
+        gone = [id for id in self.of if id not in kept]
+        self._remember([self.of[id] for id in gone])
+        for id in gone:
             self._transcript.remove(self.of.pop(id))
         self._first = min(self._first, len(self._talk.turns))
 

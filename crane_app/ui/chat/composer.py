@@ -21,6 +21,18 @@ LONG_PASTE = 12_000  # characters; more becomes a file that goes with the questi
 MOST_FILES = 20
 
 
+def sends(event: QKeyEvent, return_sends: bool) -> bool:
+    """Whether this key sends what is written: Return, or Ctrl+Return alone, as the preference says."""
+    if event.key() not in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+        return False
+    control = Qt.KeyboardModifier.ControlModifier
+    return _held(event) == control or (return_sends and not _held(event))
+
+
+def _held(event: QKeyEvent) -> Qt.KeyboardModifier:
+    return event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+
+
 class Prompt(QPlainTextEdit):
     """Grows with its text up to MOST_LINES; Return sends, with Shift it is a new line, or as the preference says."""
 
@@ -41,13 +53,10 @@ class Prompt(QPlainTextEdit):
         self._grow()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        held = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-        sends = Qt.KeyboardModifier.NoModifier if self.return_sends else Qt.KeyboardModifier.ControlModifier
-        if enter and held in (sends, Qt.KeyboardModifier.ControlModifier):
+        if sends(event, self.return_sends):
             if not event.isAutoRepeat():
                 self.entered.emit()
-        elif event.key() == Qt.Key.Key_Up and not self.toPlainText() and not held:
+        elif event.key() == Qt.Key.Key_Up and not self.toPlainText() and not _held(event):
             self.recalled.emit()
         else:
             super().keyPressEvent(event)

@@ -12,6 +12,7 @@ from PySide6.QtGui import QAction, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QToolButton, QVBoxLayout, QWidget
 
 from crane_app.pipelines.thoughts import spoken
+from crane_app.ui.chat.composer import sends
 from crane_app.ui.icons import icon
 from crane_app.ui.parts import ElidedLabel, Words, button
 from crane_app.ui.theme import SPACE
@@ -108,14 +109,38 @@ class Message(QFrame):
             super().keyPressEvent(event)
 
 
+class EditField(QPlainTextEdit):
+    """The words of a question while they are edited; the keys are those of the field where it was written."""
+
+    entered = Signal()
+    left = Signal()
+
+    def __init__(self, text: str, return_sends: bool):
+        super().__init__(text)
+        self._return_sends = return_sends
+        self.setTabChangesFocus(True)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if sends(event, self._return_sends):
+            if not event.isAutoRepeat():
+                self.entered.emit()
+        elif event.key() == Qt.Key.Key_Escape:
+            self.left.emit()
+        else:
+            super().keyPressEvent(event)
+
+
 class Question(Message):
     """What a person asked: plain text as it was typed, at the right; `edited` carries the turn and the new words."""
 
     edited = Signal(object, str)
+    editing = Signal(bool)  # a field has come for the words, or has gone with nothing asked
+    return_sends = True  # or Ctrl+Return alone
 
     def __init__(self, turn: Turn):
         super().__init__(turn)
-        self._editor: QPlainTextEdit | None = None
+        self._editor: EditField | None = None
+        self._handed = ""  # what was asked anew from the editor
         self.setAccessibleName(self.tr("You: {text}").format(text=turn.text[:200]))
         self.bubble = QFrame()
         self.bubble.setProperty("look", "bubble")
@@ -148,13 +173,19 @@ class Question(Message):
         self._edit.defaultAction().setEnabled(not busy)
         self.show_versions(not busy)
 
-    def begin_edit(self) -> None:
-        """Put the words into a field; Ctrl+Return asks them anew, Esc leaves them."""
+    def unfinished(self) -> str | None:
+        """What stands in the editor and has not been asked; None where nothing was changed."""
+        text = self._editor.toPlainText() if self._editor is not None else self.turn.text
+        return None if text in (self.turn.text, self._handed) else text
+
+    def begin_edit(self, text: str | None = None) -> None:
+        """Put the words, or `text`, into a field; Return asks them anew, Esc leaves them."""
         if self._editor is not None:
             return
-        self._editor = QPlainTextEdit(self.turn.text)
+        self._editor = EditField(self.turn.text if text is None else text, self.return_sends)
         self._editor.setAccessibleName(self.tr("Your message, to be edited"))
-        self._editor.setTabChangesFocus(True)
+        self._editor.entered.connect(self._ask)
+        self._editor.left.connect(self.end_edit)
         lines = min(12, max(3, self.turn.text.count("\n") + 1 + len(self.turn.text) // 60))
         self._editor.setFixedHeight(lines * self._editor.fontMetrics().lineSpacing() + 2 * SPACE)
         self._asking = QWidget()
@@ -166,24 +197,21 @@ class Question(Message):
         ask.setObjectName("ask_again")
         cancel.triggered.connect(lambda _checked=False: self.end_edit())
         ask.triggered.connect(lambda _checked=False: self._ask())
-        ask.setShortcut(QKeySequence("Ctrl+Return"))
-        ask.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        self.addAction(ask)
-        self._asks = ask
         row.addWidget(button(cancel))
         row.addWidget(button(ask, look="primary"))
         self.column.insertWidget(1, self._editor)
         self.column.insertWidget(2, self._asking)
         self.bubble.hide()
         self.buttons.hide()
-        self._editor.setFocus()
+        if text is None:
+            self._editor.setFocus()
         self._editor.moveCursor(self._editor.textCursor().MoveOperation.End)
         self.grew.emit()
+        self.editing.emit(True)
 
     def end_edit(self) -> None:
         if self._editor is None:
             return
-        self.removeAction(self._asks)
         for each in (self._editor, self._asking):
             each.hide()
             each.deleteLater()
@@ -192,6 +220,7 @@ class Question(Message):
         self.buttons.show()
         self.setFocus()
         self.grew.emit()
+        self.editing.emit(False)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape and self._editor is not None:
@@ -201,6 +230,7 @@ class Question(Message):
 
     def _ask(self) -> None:
         if self._editor is not None and self._editor.toPlainText().strip():
+            self._handed = self._editor.toPlainText()
             self.edited.emit(self.turn, self._editor.toPlainText().strip("\n"))
 
     def _file(self, attachment) -> QWidget:

@@ -6,6 +6,7 @@ Only shows: what is asked and what comes of it is Talk's.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,7 +241,10 @@ class ChatView(View):
 
     def _connect_card(self, card: Message) -> None:
         if isinstance(card, Question):
+            card.return_sends = self.composer.prompt.return_sends
             card.edited.connect(self.talk.edit)
+            card.edited.connect(lambda *_: self.composer.prompt.setFocus())
+            card.editing.connect(partial(self._editing, card))
         else:
             card.regenerated.connect(self.talk.regenerate)
             card.resumed.connect(self.talk.resume)
@@ -249,6 +253,9 @@ class ChatView(View):
         card.copied.connect(self._copy)
         card.switched.connect(self.talk.switch)
         card.removed.connect(self._remove)
+
+    def _editing(self, card: Question, begun: bool) -> None:
+        self.transcript.reveal(card) if begun else self.composer.prompt.setFocus()
 
     def _ended(self, _turn: Turn) -> None:
         self._refresh()
@@ -356,7 +363,9 @@ class ChatView(View):
             self.empty.refresh()
 
     def _show_send_key(self) -> None:
-        self.composer.prompt.return_sends = self._preferences.get("send-key") != "ctrl-enter"
+        returns = self._preferences.get("send-key") != "ctrl-enter"
+        for each in (self.composer.prompt, *self.cards.of.values()):
+            each.return_sends = returns
 
     def _last_answer(self) -> Turn | None:
         return next((turn for turn in reversed(self.talk.turns) if turn.role == "assistant"), None)

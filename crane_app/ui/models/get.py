@@ -11,7 +11,7 @@ from crane_app.library import catalogue, hub_cache
 from crane_app.ui.models.card import acting
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.offer import OfferCard
-from crane_app.ui.parts import Words, button
+from crane_app.ui.parts import Words, button, empty
 from crane_app.ui.theme import SPACE
 
 BATCH = 2  # cards made between two frames
@@ -84,8 +84,7 @@ class GetModels(QWidget):
         begun = [entry.repo for entry in self._shelf.entries if entry.partial]
         known = self._downloads.known()
         wanted = {*known, *begun, *offers}
-        while self.column.count():
-            self.column.takeAt(0)
+        empty(self.column)
         for repo in [repo for repo in self.cards if repo not in wanted]:
             self.cards.pop(repo).deleteLater()
         groups = {"begun": [*known, *begun]}

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -25,12 +24,12 @@ from crane_app.ui.models.get import GetModels
 from crane_app.ui.models.loads import Loads
 from crane_app.ui.models.shelf import folders, keep_folders
 from crane_app.ui.models.trash import Discarded, discard, restore
-from crane_app.ui.parts import Notice, Words, button
+from crane_app.ui.parts import Notice, Words, button, empty
+from crane_app.ui.scrolled import Scrolled, fill
 from crane_app.ui.theme import SPACE
 from crane_app.ui.view import Commands, View
 from crane_app.ui.worker import Worker, sentence
 
-WIDEST = 880  # pixels of a card
 MOST, BATCH = 24, 2  # cards before a person asks for more; made between two frames
 
 
@@ -152,24 +151,8 @@ class ModelsView(View):
         column.addWidget(self.get_models)
         self.get_models.laid.connect(self._order)
         column.addStretch()
-        inside = QWidget()
-        inside.setMaximumWidth(WIDEST)
-        inside.setLayout(column)
-        ground = QWidget()
-        row = QHBoxLayout(ground)
-        row.setContentsMargins(*[3 * SPACE] * 4)
-        row.addStretch()
-        row.addWidget(inside, 1000)
-        row.addStretch()
-        self.area = QScrollArea()
-        self.area.setWidget(ground)
-        self.area.setWidgetResizable(True)
-        self.area.setFrameShape(QFrame.Shape.NoFrame)
-        self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.area.setAccessibleName(self.tr("Models"))
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(self.area)
+        self.area = Scrolled(self.tr("Models"), column)
+        fill(self, self.area)
 
     def _make_header(self) -> QHBoxLayout:
         title = Words(self.tr("Title"))
@@ -246,8 +229,7 @@ class ModelsView(View):
 
     def _lay(self) -> None:
         """Set titles and cards in their order. New cards come a few at a time, so that the window goes on living."""
-        while self.sections.count():
-            self.sections.takeAt(0)
+        empty(self.sections)
         every = [entry for job in self.titles for entry in self._here() if entry.job == job]
         fresh, job = 0, ""
         for entry in every[: self._most]:

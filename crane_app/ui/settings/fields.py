@@ -42,12 +42,12 @@ def said(text: str) -> str:
 class Field(QWidget):
     """edited carries a new value, refused why there is none. control: has the focus and the name.
 
-    wide: it takes a line of its own.
+    wide: it takes a line of its own; resets: it has its own way back to the default.
     """
 
     edited = Signal(object)
     refused = Signal(str)
-    wide = False
+    wide = resets = False
 
     def __init__(self, setting: Setting):
         super().__init__()

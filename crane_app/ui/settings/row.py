@@ -18,9 +18,9 @@ BESIDE = 68  # letters that a row must have room for to show its field beside th
 
 
 class Row(QWidget):
-    """Follows `preferences` and changes them."""
+    """Follows `preferences` and changes them. field: in place of the usual one of the setting's kind."""
 
-    def __init__(self, setting: Setting, preferences: Any):
+    def __init__(self, setting: Setting, preferences: Any, field: Field | None = None):
         super().__init__()
         self.setting, self._preferences = setting, preferences
         self.title = QLabel(said(setting.title))
@@ -31,7 +31,7 @@ class Row(QWidget):
         self.sentence.setText(said(setting.sentence))
         self.note = Words(self.tr("Note"))
         self.note.setProperty("look", "small warning")
-        self.field: Field = FIELDS[setting.kind](setting)
+        self.field: Field = field or FIELDS[setting.kind](setting)
         self.title.setBuddy(self.field.control)
         self.field.edited.connect(self._edited)
         self.field.refused.connect(self._tell)
@@ -46,7 +46,7 @@ class Row(QWidget):
         overruled = self._preferences.overruled(name)
         self.field.show_value(self._preferences.get(name))
         self.field.setEnabled(not overruled)
-        self.reset.setVisible(not overruled and not self._preferences.is_default(name))
+        self.reset.setVisible(not overruled and not self.field.resets and not self._preferences.is_default(name))
         self._tell(overruled)
 
     def matches(self, words: list[str]) -> bool:

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Qt, QTimer, QUrl
+from PySide6.QtCore import QTimer, QUrl
 from PySide6.QtGui import QAction, QDesktopServices, QKeySequence
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from crane_app import settings
 from crane_app.ui.icons import icon
 from crane_app.ui.parts import ElidedLabel, Notice, Words, button
+from crane_app.ui.scrolled import Scrolled, card, fill
 from crane_app.ui.settings.fields import said
 from crane_app.ui.settings.row import Row
 from crane_app.ui.theme import SPACE
 from crane_app.ui.view import Commands, View
 
-WIDEST = 880  # pixels of a card
 NOTES = {settings.COMPUTING: "Counts for models that are loaded from now on."}
 
 
@@ -60,10 +60,10 @@ class SettingsView(View):
         words = typed.casefold().split()
         for row in self.rows.values():
             row.setVisible(row.matches(words))
-        for group, card in self.cards.items():
+        for group, each in self.cards.items():
             rows = [row for row in self.rows.values() if row.setting.group == group]
-            card.setVisible(any(not row.isHidden() for row in rows) if rows else not words)
-        self.nothing.setVisible(self.built and all(card.isHidden() for card in self.cards.values()))
+            each.setVisible(any(not row.isHidden() for row in rows) if rows else not words)
+        self.nothing.setVisible(self.built and all(each.isHidden() for each in self.cards.values()))
         self.nothing.setText(self.tr("No setting has '{words}' in it.").format(words=typed.strip()[:60]))
 
     # How it is built
@@ -83,27 +83,8 @@ class SettingsView(View):
         self._column = QVBoxLayout()
         column.addLayout(self._column)
         column.addStretch()
-        inside = QWidget()
-        inside.setMaximumWidth(WIDEST)
-        inside.setLayout(column)
-        self._scroll(inside)
-
-    def _scroll(self, inside: QWidget) -> None:
-        ground = QWidget()
-        row = QHBoxLayout(ground)
-        row.setContentsMargins(*[3 * SPACE] * 4)
-        row.addStretch()
-        row.addWidget(inside, 1000)
-        row.addStretch()
-        self.area = QScrollArea()
-        self.area.setWidget(ground)
-        self.area.setWidgetResizable(True)
-        self.area.setFrameShape(QFrame.Shape.NoFrame)
-        self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.area.setAccessibleName(self.tr("Settings"))
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(self.area)
+        self.area = Scrolled(self.tr("Settings"), column)
+        fill(self, self.area)
 
     def _make_header(self) -> QHBoxLayout:
         self.search = QLineEdit()
@@ -140,7 +121,7 @@ class SettingsView(View):
             self.filter(self.search.text())
 
     def _add_card(self, name: str, title: str, note: str) -> QVBoxLayout:
-        rows, self.cards[name] = _card(title, note)
+        rows, self.cards[name] = card(title, note)
         self._column.addWidget(self.cards[name])
         return rows
 
@@ -201,27 +182,3 @@ class Place(QWidget):
 def nearest(path: Path) -> Path:
     """The folder of a file, or the first above it that is there."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
-
-
-def _card(title: str, note: str) -> tuple[QVBoxLayout, QWidget]:
-    """A heading, a note below it, and a panel with room for rows; the panel's layout and the whole."""
-    heading = QLabel(title)
-    heading.setProperty("look", "heading")
-    heading.setWordWrap(True)
-    panel = QFrame()
-    panel.setProperty("look", "panel")
-    rows = QVBoxLayout(panel)
-    rows.setContentsMargins(*[2 * SPACE] * 4)
-    rows.setSpacing(3 * SPACE)
-    card = QWidget()
-    column = QVBoxLayout(card)
-    column.setContentsMargins(0, 2 * SPACE, 0, 0)
-    column.setSpacing(SPACE)
-    column.addWidget(heading)
-    if note:
-        words = Words(title)
-        words.setProperty("look", "muted")
-        words.setText(note)
-        column.addWidget(words)
-    column.addWidget(panel)
-    return rows, card
