@@ -129,6 +129,8 @@ SETTINGS = (
             "Most tokens of each answer between two pieces of waiting prompts; the engine never makes more than one.",
             low=1, high=1024),
     Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
+    Setting("idle-unload", "number", 0.0, "Minutes without a request after which a model leaves the memory; 0: never.",
+            high=1e6),
     Setting("gpu-memory-limit", "text", None, "Refused: the engine sets no such bound yet."),
     Setting("welcomed", "yes-no", False, "Whether the introduction of the first start was shown."),
 )
