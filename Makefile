@@ -1,17 +1,21 @@
 # Each word does its own set-up; the first one takes minutes, the next ones none.
 # Paths are relative throughout, so that the folder may have any name.
-# ARGS goes to the command: make test ARGS="-k scheduler", make bench ARGS=all.
+# ARGS goes to the command: make test ARGS="-k scheduler", make test ARGS="-n 0", make bench ARGS=all.
 
 PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python,.venv/bin/python)
 READY := sh tools/setup.sh
 
-.PHONY: help install run test lint fix demo bench wheel bundle smoke
+# A process for each core, each with a share of the tests; one that is done takes over from the others.
+PYTEST := QT_QPA_PLATFORM=offscreen $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+.PHONY: help install run test soak lint fix demo bench wheel bundle smoke
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make install   set up .venv and what it needs; every other word does this too"
 	@echo "make run       open the window, or run the demo where there is no display"
-	@echo "make test      all tests"
+	@echo "make test      all tests but the long ones; ARGS='-n 0' runs them in one process"
+	@echo "make soak      the long forms of some tests"
 	@echo "make lint      ruff, mypy and the floors"
 	@echo "make fix       format, and fix what ruff can"
 	@echo "make demo      read, generate and measure once, without a window"
@@ -29,7 +33,11 @@ run:
 
 test:
 	@$(READY) qt
-	@QT_QPA_PLATFORM=offscreen $(PY) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+soak:
+	@$(READY) qt
+	@$(PYTEST) -m "soak or hypothesis" -o timeout=1800 $(ARGS)
 
 lint:
 	@$(READY)

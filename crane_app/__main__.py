@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 ENGINE = "--engine"  # the first word by which the packed program is asked to be an engine's process
+EXAMINED = "--examined"  # and one that the doctor looks at
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def app() -> None:
 
 
 def packed() -> None:
-    """The packed program, whose one executable is everything: an engine's process, a command, or the window on files.
+    """The packed program, whose one executable is everything: an engine's or doctor's process, a command, the window.
 
     The system opens a file with the program by naming it alone; so a first word that is a file is no command.
     """
@@ -38,6 +39,10 @@ def packed() -> None:
         from crane_app.engine.process import child
 
         child.leave(child.main(sys.argv[2:]))
+    elif sys.argv[1:2] == [EXAMINED]:
+        from crane_app.ui import examined
+
+        sys.exit(examined.main(sys.argv[2:]))
     else:
         app() if _names_a_file(sys.argv[1:]) else main()
 

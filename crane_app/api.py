@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from crane_app import settings
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import Asked, ModelCard, Part, Piece, Request, Usage
 from crane_app.errors import BadInput, CraneError, ModelNotFound
@@ -329,7 +330,9 @@ class _Shared:
 
         with self._lock:
             if self._engine is None:
-                self._engine = Engine()
+                self._engine = Engine(
+                    memory_limit=settings.now("gpu-memory-limit") or "", reuse=settings.now("prefix-reuse") or "all"
+                )
                 atexit.register(self._engine.close, drain=False)
             name = folder.name or str(folder)
             while name in self._names:

@@ -131,7 +131,11 @@ SETTINGS = (
     Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
     Setting("idle-unload", "number", 0.0, "Minutes without a request after which a model leaves the memory; 0: never.",
             high=1e6),
-    Setting("gpu-memory-limit", "text", None, "Refused: the engine sets no such bound yet."),
+    Setting("gpu-memory-limit", "text", None, "What models and conversations may take of the device's memory together: "
+            "an amount like 5G or 5120M, or a share of what it has like 0.7."),
+    Setting("prefix-reuse", "choice", None, "Which beginnings of prompts are kept computed: all if not given; prompts, "
+            "not answers, so that no bit of a later answer depends on what is still there; or none.",
+            choices=("all", "prompts", "none")),
     Setting("welcomed", "yes-no", False, "Whether the introduction of the first start was shown."),
 )
 # fmt: on
@@ -163,6 +167,15 @@ def value(setting: Setting) -> Any:
         return kept(setting, load(path))
     except CraneError as error:
         return Unusable(str(error) if str(path) in str(error) else f"{error} That is in {path}; the default holds.")
+
+
+def now(name: str) -> Any:
+    """The value without a flag: CRANE_<NAME>, else the file's, else the default. BadInput if it is none."""
+    setting, found = TABLE[name], value(TABLE[name])
+    if isinstance(found, Unusable):
+        _warn(found.problem)
+        return setting.default
+    return parsed(setting, found) if isinstance(found, str) else found
 
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -59,6 +59,7 @@ NEVER = (
     "starlette",
     "tensorboard",
     "tkinter",
+    "triton",
     "torch.utils.tensorboard",
     "uvicorn",
     "PySide6.QtOpenGL",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -218,6 +219,27 @@ def shows_a_window(packed: Packed, picture: Path | None = None) -> str:
     return f"usable after {usable:.2f} s ({', '.join(phases)}); {memory}"
 
 
+def examines_itself(packed: Packed) -> str:
+    """The doctor finds everything that was packed, times each phase of a start, and never sends to pip."""
+    with screen() as display:
+        packed.env |= display
+        try:
+            told = packed.ask("doctor", "--json")
+        finally:
+            for name in display:
+                del packed.env[name]
+    found = json.loads(told)
+    lacking = [one["name"] for one in found["findings"] if "damaged" in one["mend"]]
+    expect(not lacking, f"it lacks {', '.join(lacking)}")
+    expect(not found["broken"], f"phases of a start: {found['broken']}")
+    expect("pip install" not in told, "it sends to pip")
+    names = {one["name"] for one in found["findings"]}
+    expect({"screen", "font: emoji"} <= names, f"it looked at {sorted(names)} only")
+    wrong = [check for check in found["checks"] if not check["ok"]]
+    expect(bool(found["checks"]) and not wrong, f"self-test: {wrong}")
+    return ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in found["phases"].items())
+
+
 def expect(right: bool, otherwise: str) -> None:
     if not right:
         raise Failed(otherwise)
@@ -282,7 +304,7 @@ def _try(packed: Packed, picture: Path | None) -> int:
     def again(packed: Packed) -> str:
         return shows_a_window(packed, picture)
 
-    once = (says_what_it_is, reads_the_picture, speaks, hears, answers, converses, leaves)
+    once = (says_what_it_is, reads_the_picture, speaks, hears, answers, converses, leaves, examines_itself, leaves)
     checks = (*once, shows_a_window, leaves, again, leaves)
     before, failed = packed.files(), 0
     print(f"{len(before)} files in {packed.folder.name}", flush=True)

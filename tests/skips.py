@@ -31,6 +31,7 @@ def _cuda() -> bool:
 CONDITIONS: dict[str, Callable[[], bool]] = {
     "mlx": lambda: find_spec("mlx") is not None,
     "torch": lambda: find_spec("torch") is not None,
+    "triton": lambda: find_spec("triton") is not None,
     "mlx-lm": lambda: find_spec("mlx_lm") is not None,
     "transformers": lambda: find_spec("transformers") is not None,
     "espeak-ng": lambda: shutil.which("espeak-ng") is not None,
@@ -91,7 +92,8 @@ class Skips:
 
     def __init__(self, config: pytest.Config):
         options = config.option
-        self.whole = config.args == config.getini("testpaths") and not (options.keyword or options.markexpr)
+        part = options.keyword or options.markexpr or options.collectonly
+        self.whole = config.args == config.getini("testpaths") and not part
         self.seen: list[tuple[str, str]] = []
         self.found: list[str] = []
 

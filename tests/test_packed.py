@@ -39,6 +39,12 @@ def test_an_engine_is_one_before_anything_else_is_imported() -> None:
     assert done.stdout == "['--tied'] []\n"
 
 
+def test_a_child_of_the_doctor_is_one_before_a_command_is_looked_for() -> None:
+    code = "import sys; sys.argv = ['crane', '--examined', 'nothing']; from crane_app.__main__ import packed; packed()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
 def test_a_file_is_opened_in_the_window(called: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = tmp_path / "page 1.png"
     page.touch()

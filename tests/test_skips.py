@@ -54,15 +54,24 @@ def test_every_line_of_the_list_names_conditions_that_there_are_and_a_file():
         assert each.file == "*" or (skips.LIST.parents[1] / each.file).is_file(), each
 
 
-@pytest.mark.parametrize(("mark", "status"), [("root reads everything", 0), ("a bad day", 1)])
-def test_a_run_ends_with_the_status_that_its_skips_deserve(pytester, monkeypatch, mark, status):
+@pytest.mark.parametrize(
+    ("mark", "status", "processes"), [("root reads everything", 0, 0), ("a bad day", 1, 0), ("a bad day", 1, 2)]
+)
+def test_a_run_ends_with_the_status_that_its_skips_deserve(pytester, monkeypatch, mark, status, processes):
+    """In one process or several; what is skipped while tests are collected counts too."""
     pytester.makepyfile(
-        test_a=f"import pytest\n@pytest.mark.skip(reason={mark!r})\ndef test_x(): pass\ndef test_y(): pass"
+        test_a=f"import pytest\n@pytest.mark.skip(reason={mark!r})\ndef test_x(): pass\ndef test_y(): pass",
+        test_b=f"import pytest\npytest.skip({mark!r}, allow_module_level=True)",
     )
-    monkeypatch.setattr(skips, "listed", lambda: [Expected("root", "test_a.py", "root reads everything")])
+    monkeypatch.setattr(skips, "listed", lambda: [Expected("root", "test_?.py", "root reads everything")])
     pytester.makeconftest(
-        "from tests.skips import Skips\ndef pytest_configure(config):\n    config.pluginmanager.register(Skips(config))"
+        "from tests.skips import Skips\n"
+        "def pytest_configure(config):\n"
+        "    if not hasattr(config, 'workerinput'):\n"
+        "        config.pluginmanager.register(Skips(config))"
     )
-    result = pytester.runpytest_inprocess("-p", "no:randomly", "test_a.py")
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "-n", str(processes), "test_a.py", "test_b.py")
     assert result.ret == status
-    assert ("a bad day" in result.stdout.str()) == bool(status)
+    said = [line for line in result.stdout.lines if line.startswith("Skipped unexpectedly")]
+    wrong = [f"Skipped unexpectedly: {file}: a bad day" for file in ("test_a.py", "test_b.py")]
+    assert said == (wrong if status else [])

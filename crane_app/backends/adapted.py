@@ -93,16 +93,31 @@ class Row:
 
 
 class Cache(Rows):
-    """See contract.Cache. Rows grow as they are filled, up to the model's context, and take nothing before."""
+    """See contract.Cache. Rows grow as they are filled, up to the model's context, and take nothing before.
 
-    def __init__(self, foreign: Foreign, context: int):
-        super().__init__((), 0, 0)
+    growth: the most bytes that a step has added so far. Another library's cache does not say what it will take.
+    """
+
+    def __init__(self, foreign: Foreign, context: int, budget: int):
+        super().__init__((), 0, budget)
+        self.shares = False
         self.foreign, self.context = foreign, context
+        self.growth = 0
         self.rows: dict[int, Row] = {}
+
+    def check(self) -> None:
+        """NotEnoughMemory if a step that grows as much as the largest so far would be past the budget."""
+        self._afford(self.growth)
 
     def room(self, row: int) -> int:
         self.length(row)
         return self.context
+
+    def most(self) -> int:
+        return self.context
+
+    def affords(self, length: int) -> bool:
+        return length <= self.context
 
     def nbytes(self) -> int:
         return sum(self.foreign.nbytes(row.cache) for row in self.rows.values())
@@ -153,15 +168,17 @@ class AdapterRunner:
     def __init__(self, backend: Any, foreign: Foreign, vocabulary: int, context: int):
         self.backend, self.foreign = backend, foreign
         self.vocabulary = vocabulary
-        self.cache = Cache(foreign, context)
+        self.cache = Cache(foreign, context, backend.limit())
 
     def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> Pending:
         host = self._checked(work, previous)
         (item,), (span,) = work, host.spans
         row = self.cache.rows[item.row]
         sources = [] if item.tokens is not None else [previous.place(item.row)]
-        draw = plan_draw(work, [span.start])
+        draw = plan_draw(work, [span.start for span in host.whole])
         row.settle()
+        self.cache.check()
+        held = self.cache.nbytes()
         try:
             with self.backend.running():
                 tokens = self.backend.carry(host, previous.tokens if sources else None, sources)
@@ -173,6 +190,7 @@ class AdapterRunner:
             raise
         row.history += [(previous.line, sources[0])] if sources else item.tokens.tolist()
         row.held = len(row.history)
+        self.cache.growth = max(self.cache.growth, self.cache.nbytes() - held)
         self.cache.advance(item.row, span.new)
         return Pending(self.backend, tuple(work), drawn, kept, ranked, Line(drawn))
 

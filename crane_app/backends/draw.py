@@ -67,6 +67,11 @@ class Draw:
         """One group draws all positions, in their order."""
         return len(self.groups) == 1
 
+    @property
+    def greedy(self) -> bool:
+        """Every position takes its likeliest token as it is."""
+        return self.whole and self.groups[0].way == "greedy" and self.penalties is None and not self.bias
+
 
 class _Place(NamedTuple):
     """One position to draw: its sampling, the tokens before it, how many of them were made, and its own number."""

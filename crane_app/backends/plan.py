@@ -6,8 +6,9 @@ index that reaches a cache is made and checked here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -19,10 +20,11 @@ from crane_app.contract import Cache, Span, Work
 class HostStep:
     """tokens: int32 [N], 0 where `carried` (indices into [N]) says it is on the device. positions: [N] or [3, N].
 
-    out: int32 [M]. cuts: [R + 1] of the memory columns, or None.
+    whole: each work's span in one piece. out: int32 [M]. cuts: [R + 1] of the memory columns, or None.
     """
 
     spans: tuple[Span, ...]
+    whole: tuple[Span, ...]
     tokens: np.ndarray
     carried: np.ndarray
     positions: np.ndarray
@@ -48,7 +50,8 @@ def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None)
     if plain:
         return _decoding(work, spans)
     return HostStep(
-        spans=tuple(spans),
+        spans=tuple(chain.from_iterable(_singles(s) if w.singly else (s,) for w, s in zip(work, spans, strict=True))),
+        whole=tuple(spans),
         tokens=np.concatenate([[0] if w.tokens is None else w.tokens for w in work]).astype(np.int32),
         carried=np.array([s.first for w, s in zip(work, spans, strict=True) if w.tokens is None], np.int32),
         positions=_positions(work, spans),
@@ -58,10 +61,16 @@ def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None)
     )
 
 
+def _singles(span: Span) -> Iterator[Span]:
+    """The same tokens as spans of one."""
+    return (Span(span.row, span.start + i, 1, span.first + i) for i in range(span.new))
+
+
 def _decoding(work: Sequence[Work], spans: list[Span]) -> HostStep:
     """One token of every row: what most steps are, in few arrays."""
     return HostStep(
         spans=tuple(spans),
+        whole=tuple(spans),
         tokens=np.array([0 if w.tokens is None else w.tokens[0] for w in work], np.int32),
         carried=np.array([i for i, w in enumerate(work) if w.tokens is None], np.int32),
         positions=np.array([s.start for s in spans], np.int32),
@@ -78,6 +87,8 @@ def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) 
         raise ValueError(f"row {item.row} has room for {room} positions, not {start + new}; reserve them first")
     if not 0 <= item.logits <= new:
         raise ValueError(f"row {item.row} asks for logits of {item.logits} of its {new} tokens")
+    if item.singly and item.memory:
+        raise ValueError(f"row {item.row} cannot fill its memory while its tokens run singly")
     if item.positions is not None and item.positions.shape != (3, new):
         raise ValueError(f"row {item.row} needs positions [3, {new}], not {list(item.positions.shape)}")
     if vocabulary is None:

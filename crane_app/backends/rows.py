@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
-from crane_app.contract import BLOCK, Layout
+import numpy as np
+
+from crane_app.contract import BLOCK, Layout, Saved
 from crane_app.errors import NotEnoughMemory
 
 
@@ -17,6 +21,9 @@ class Rows(ABC):
         self._itemsize = itemsize
         self._lengths: dict[int, int] = {}
         self._next = 0
+        self.shares = all(slot.kind != "memory" for slot in layout)
+        self._kept: dict[int, tuple[int, Any]] = {}  # where a block begins, and what `_copy` gave
+        self._blocks = 0
 
     def open(self, reserve: int) -> int:
         row = self._next
@@ -49,6 +56,48 @@ class Rows(ABC):
         del self._lengths[row]
         self._free(row)
 
+    def most(self) -> int:
+        return self.budget // max(self.position_nbytes() * BLOCK, 1) * BLOCK
+
+    def affords(self, length: int) -> bool:
+        return self.nbytes() + blocks(length) * self.position_nbytes() <= self.budget
+
+    def keep(self, row: int, start: int) -> int:
+        if start % BLOCK or not 0 <= start <= self.length(row) - BLOCK:
+            raise ValueError(f"row {row} holds {self.length(row)} positions; it has no block at {start}")
+        self._afford(BLOCK * self.position_nbytes())
+        self._kept[self._blocks] = start, self._copy(row, start)
+        self._blocks += 1
+        return self._blocks - 1
+
+    def paste(self, row: int, kept: Sequence[int]) -> None:
+        length = self.length(row)
+        if length + BLOCK * len(kept) > self.room(row):
+            raise ValueError(f"row {row} has no room for {len(kept)} blocks behind {length} positions")
+        for i, block in enumerate(kept):
+            if self._kept.get(block, (-1,))[0] != length + i * BLOCK:
+                raise ValueError(f"there is no kept block {block} for position {length + i * BLOCK}")
+        self._write(row, length, [self._kept[block][1] for block in kept])
+        self._lengths[row] += BLOCK * len(kept)
+
+    def drop(self, block: int) -> None:
+        if block not in self._kept:
+            raise ValueError(f"there is no kept block {block}")
+        del self._kept[block]
+
+    def save(self, row: int) -> Saved:
+        length = self.length(row)
+        return Saved(length, self.room(row), self._read(row, length))
+
+    def load(self, saved: Saved) -> int:
+        row = self.open(saved.room)
+        self._restore(row, saved.layers)
+        self._lengths[row] = saved.length
+        return row
+
+    def _kept_nbytes(self) -> int:
+        return len(self._kept) * BLOCK * self.position_nbytes()
+
     def position_nbytes(self) -> int:
         """Bytes of one position of one row over all layers."""
         return sum(2 * s.heads * s.dim * self._itemsize for s in self.layout if s.kind != "memory")
@@ -75,6 +124,24 @@ class Rows(ABC):
 
     @abstractmethod
     def _free(self, row: int) -> None: ...
+
+    # Of caches that share:
+
+    def _copy(self, row: int, start: int) -> Any:
+        """A block of the row as `_write` takes it."""
+        raise ValueError("this cache shares nothing")
+
+    def _write(self, row: int, start: int, blocks: list[Any]) -> None:
+        """Blocks into the row, one behind the other."""
+        raise ValueError("this cache shares nothing")
+
+    def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
+        """As contract.Saved has it."""
+        raise ValueError("this cache shares nothing")
+
+    def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
+        """What `_read` gave, into an empty row."""
+        raise ValueError("this cache shares nothing")
 
 
 def blocks(length: int) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from crane_app.backends.draw import plan_draw
-from crane_app.backends.plan import host_step
-from crane_app.contract import Array, Drawn, Inputs, Model, Result, Work
+from crane_app.backends.draw import Draw, plan_draw
+from crane_app.backends.plan import HostStep, host_step
+from crane_app.contract import Array, Drawn, Inputs, Model, Outputs, Result, Work
 
 
 class Runner:
@@ -29,20 +29,23 @@ class Runner:
         host = host_step(self.cache, work, self.model.vocabulary)
         states = _states(work)
         sources = _sources(work, previous)
-        draw = plan_draw(work, [span.start for span in host.spans])
+        draw = plan_draw(work, [span.start for span in host.whole])
         backend = self.backend
         with backend.running():
-            step = backend.place(self.cache, host)
             tokens = backend.carry(host, None if previous is None else previous.tokens, sources)
-            if draw.penalties is not None:
-                draw.inputs = backend.ops.take(tokens, step.out)
-            inputs = Inputs(tokens, states=backend.join(states) if states else None)
-            outputs = self.model.forward(inputs, step, lambda logits, head: backend.ops.sample(logits, draw))
+            outputs = self._forward(host, Inputs(tokens, states=backend.join(states) if states else None), draw)
             for span in host.spans:
                 self.cache.advance(span.row, span.new)
             ranked = self._rank(work, outputs.logits, outputs.tokens)
             backend.submit(self.cache, outputs.tokens, outputs.logits if keep_logits else None, ranked)
         return Pending(backend, tuple(work), outputs.tokens, outputs.logits if keep_logits else None, ranked)
+
+    def _forward(self, host: HostStep, inputs: Inputs, draw: Draw) -> Outputs:
+        """The model's own, op by op."""
+        ops, step = self.backend.ops, self.backend.place(self.cache, host)
+        if draw.penalties is not None:
+            draw.inputs = ops.take(inputs.tokens, step.out)
+        return self.model.forward(inputs, step, lambda logits, head: ops.sample(logits, draw))
 
     def _rank(self, work: Sequence[Work], logits: Array, tokens: Array) -> tuple[Array, Array, Array] | None:
         most = max((item.top for item in work if item.logits), default=0)
@@ -58,10 +61,12 @@ class Pending:
     tokens: Array
     logits: Array | None
     ranked: tuple[Array, Array, Array] | None
+    # What waits for the tokens, where they are on their way to the host already.
+    landing: Callable[[], np.ndarray] | None = field(default=None, kw_only=True)
 
     def read(self) -> Result:
         """Wait, and give each work its drawn tokens."""
-        tokens = self.backend.numpy(self.tokens)
+        tokens = self.backend.numpy(self.tokens) if self.landing is None else self.landing()
         ranked = None if self.ranked is None else tuple(self.backend.numpy(x) for x in self.ranked)
         drawn, at = [], 0
         for item in self.work:

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crane_app import settings
+from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard, Part, Progress
 from crane_app.errors import BadCheckpoint, BadInput, CraneError
 from crane_app.media.files.gguf import holds_gguf
 from crane_app.pipelines.chat import events
 
+LIKE = {"gpu-memory-limit": "memory_limit", "prefix-reuse": "prefix_reuse"}  # an engine's settings, in its Stats
 NO_TOKENIZER = "No tokenizer: "  # how the engine's note about it begins
 
 
@@ -41,6 +44,7 @@ class Opened:
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
+    settings.add_flags(parser, *LIKE)
     parser.add_argument("--new-engine", action="store_true", help="Start an engine of its own for this command")
 
 
@@ -54,7 +58,7 @@ def one_off(args: argparse.Namespace) -> Iterator[Opened]:
     if engine is None:
         from crane_app.engine.engine import Engine
 
-        engine = Engine()
+        engine = Engine(memory_limit=args.gpu_memory_limit or "", reuse=args.prefix_reuse or "all")
     else:
         note(f"using the running engine (pid {engine.stats().pid}).")
     try:
@@ -71,7 +75,14 @@ def shared(args: argparse.Namespace) -> Iterator[tuple[EngineLike, str]]:
     from crane_app.engine.process.client import connect
 
     _hush()
+    if args.gpu_memory_limit:
+        memory.parse(args.gpu_memory_limit)
+    for name, said in _asked(args).items():
+        os.environ[settings.variable(settings.TABLE[name])] = said  # for the engine that we may start
     client = connect(new_engine=args.new_engine)
+    if other := _unlike(client, args):
+        client.close(drain=False)
+        raise BadInput(f"The running engine has another --{other}. Leave it out, or use --new-engine.")
     which = f"Using the running engine (pid {client.peer.pid})." if client.attached else "Started an engine."
     try:
         yield client, which
@@ -154,10 +165,22 @@ def _running(args: argparse.Namespace) -> EngineLike | None:
         if client is not None:
             client.close(drain=False)
         return None
-    if there is None or _fits(there, args):
+    if not _unlike(client, args) and (there is None or _fits(there, args)):
         return client
     client.close(drain=False)
     return None
+
+
+def _asked(args: argparse.Namespace) -> dict[str, str]:
+    """What the flags say of the engine itself."""
+    said = {name: getattr(args, name.replace("-", "_")) for name in LIKE}
+    return {name: value for name, value in said.items() if value}
+
+
+def _unlike(engine: EngineLike, args: argparse.Namespace) -> str:
+    """The first setting that an engine has another way than the flags say; '' if there is none."""
+    stats = engine.stats()
+    return next((name for name, value in _asked(args).items() if getattr(stats, LIKE[name]) != value), "")
 
 
 def _loaded(cards: dict[str, ModelCard], model: str) -> ModelCard | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from crane_app import settings
 from crane_app.cli import engines
+from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
@@ -36,7 +37,7 @@ SWITCHES = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
-        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "gpu-memory-limit", "idle-unload",
+        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "idle-unload",
         "backend", "device", "dtype",
     )  # fmt: skip
     for name, sentence in SWITCHES.items():
@@ -86,8 +87,8 @@ def _check(args: argparse.Namespace) -> None:
     """BadInput or Unsupported for what no server could do."""
     if not args.model and not args.speech_model:
         raise BadInput("Name a model: --model-path FOLDER, or the name of one that the running engine has.")
-    if args.gpu_memory_limit is not None:
-        raise Unsupported("--gpu-memory-limit is not there yet: the engine sets no bound. Use --max-seq-len.")
+    if args.gpu_memory_limit:
+        memory.parse(args.gpu_memory_limit)
     if args.model and Path(args.model).expanduser().exists():
         _check_format(Path(args.model).expanduser(), args.format)
     if args.model_type != "auto" and args.model:

@@ -21,6 +21,9 @@ from crane_app.version import VERSION
 PACKAGES = ("mlx", "torch", "tokenizers", "safetensors", "PySide6_Essentials", "rapidocr", "onnxruntime", "numpy")
 ROOM, LITTLE = 5 * 10**9, 4 * 10**9  # bytes: of free disk for a first model; of memory, below which few models fit
 SMALL = "Only the smallest models fit."
+WHOLE = "It came with this program, which is damaged: unpack it again."
+DRIVER = "Install the NVIDIA driver, and PyTorch as pytorch.org says for CUDA."
+FROM_SOURCE = "This program has PyTorch for the processor alone; installed from its source, Crane can use the card."
 # Module -> what cannot be done without it, and its package.
 ESSENTIAL = {"numpy": "numpy", "tokenizers": "tokenizers", "safetensors": "safetensors", "jinja2": "jinja2"}
 USEFUL = {
@@ -92,20 +95,24 @@ def _python() -> str:
 def _backend(name: str) -> Finding:
     title = f"backend {name}"
     if importlib.util.find_spec(name) is None:
-        needs = (
-            "It needs Apple Silicon, or pip install 'mlx[cpu]' on Linux." if name == "mlx" else _pip("torch==2.13.0")
-        )
-        return Finding(title, False, "not installed", "One of the two is enough.", needs)
+        return Finding(title, False, "not installed", "One of the two is enough.", _other_backend(name))
     try:
         backend = backends.choose(name)
     except CraneError as error:
         return Finding(title, False, str(error))
     except Exception as error:  # a library that is damaged raises what it likes
         seen = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Finding(title, False, seen, "It cannot compute.", "Install it again.")
+        return Finding(title, False, seen, "It cannot compute.", WHOLE if _packed() else "Install it again.")
     seen = f"{backend.device.kind} ({backend.device.name}), {backend.dtype} by default"
-    packed = getattr(backend, "packs", True)
-    return Finding(title, True, seen, "" if packed else "Products of this type are not packed here, so it is slower.")
+    quick = getattr(backend, "packs", True)
+    return Finding(title, True, seen, "" if quick else "Products of this type are not packed here, so it is slower.")
+
+
+def _other_backend(name: str) -> str:
+    """How a backend is had that is not here: a packed program has the one that it was packed with."""
+    if _packed():
+        return "" if backends.installed() else WHOLE
+    return "It needs Apple Silicon, or pip install 'mlx[cpu]' on Linux." if name == "mlx" else _get("torch==2.13.0")
 
 
 def _graphics() -> Iterator[Finding]:
@@ -114,20 +121,20 @@ def _graphics() -> Iterator[Finding]:
         return
     kind = _device("torch")
     costs = "" if kind == "cuda" else "Models run on the processor, many times slower."
-    mend = "" if kind == "cuda" else "Install the NVIDIA driver, and PyTorch as pytorch.org says for CUDA."
+    mend = "" if kind == "cuda" else FROM_SOURCE if _packed() else DRIVER
     yield Finding("NVIDIA GPU", kind == "cuda", "in use" if kind == "cuda" else "PyTorch does not see it", costs, mend)
 
 
 def _package(module: str, costs: str, package: str, essential: bool = False) -> Finding:
     if importlib.util.find_spec(module) is None:
-        return Finding(module, False, "not installed", costs, _pip(package), essential)
+        return Finding(module, False, "not installed", costs, _get(package), essential)
     return Finding(module, True, _version(package.split("==")[0].split()[0]) or "installed", essential=essential)
 
 
 def _sound() -> Iterator[Finding]:
     """PortAudio, and the devices that it lists."""
     if importlib.util.find_spec("sounddevice") is None:
-        yield Finding("sound", False, "not installed", "No dictation; no sound.", _pip("sounddevice"))
+        yield Finding("sound", False, "not installed", "No dictation; no sound.", _get("sounddevice"))
         return
     from crane_app.platform import microphone, speaker
 
@@ -157,12 +164,12 @@ def _voice() -> Finding:
 
 def _seen_by_qt() -> Iterator[Finding]:
     """The screen, and the fonts of scripts that a model may answer in; from a process of its own."""
-    if importlib.util.find_spec("PySide6") is None or getattr(sys, "frozen", False):
+    if importlib.util.find_spec("PySide6") is None:
         return
     try:
-        problem = phases.told(["-m", phases.WINDOW, "screen"])["problem"]
+        problem = phases.told(["screen"])["problem"]
         yield Finding("screen", not problem, problem or "there", "The window does not open." if problem else "")
-        for script, family in phases.told(["-m", phases.WINDOW, "fonts"]).items():
+        for script, family in phases.told(["fonts"]).items():
             yield _font(script, family)
     except (OSError, ValueError, KeyError, IndexError, subprocess.SubprocessError) as error:
         yield Finding("window", False, f"Qt does not start ({type(error).__name__})", "The window does not open.")
@@ -190,8 +197,13 @@ def _room() -> Iterator[Finding]:
     yield Finding("downloaded models", count > 0, f"{count} in {cache}", "" if count else "Nothing to chat with.", mend)
 
 
-def _pip(package: str) -> str:
-    return f"pip install {package}"
+def _get(package: str) -> str:
+    """How a part is had that Crane needs: a packed program came with all of them."""
+    return WHOLE if _packed() else f"pip install {package}"
+
+
+def _packed() -> bool:
+    return bool(getattr(sys, "frozen", False))
 
 
 def _version(package: str) -> str | None:

@@ -17,25 +17,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+EXAMINED = "--examined"  # the first word by which the packed program is asked to be such a child
 PATIENCE_S = 90  # for one child; a library on a slow disk takes its time
-WINDOW = "crane_app.ui.examined"
+CHILD = "crane_app.ui.examined"
 HOMES = ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
-ENGINE = """
-import json, time
-begun = time.perf_counter()
-from crane_app.engine.process.client import connect
-engine = connect(new_engine=True)
-engine.stats()
-took = time.perf_counter() - begun
-engine.close()
-print(json.dumps({"engine": took}))
-"""
-BACKEND = """
-import importlib, json, sys, time
-begun = time.perf_counter()
-importlib.import_module(f"crane_app.backends.{sys.argv[1]}.backend")
-print(json.dumps({f"backend {sys.argv[1]}": time.perf_counter() - begun}))
-"""
 
 
 @dataclass(frozen=True)
@@ -49,14 +34,12 @@ class Phase:
 
 def measured(backends: Iterable[str]) -> list[Phase]:
     """The interpreter, Qt, the window, the engine's process and each of `backends`, in the order of a start."""
-    if getattr(sys, "frozen", False):
-        return []  # a bundle has one program, which starts no Python of its own
     with tempfile.TemporaryDirectory(prefix="crane-doctor-", ignore_cleanup_errors=True) as home:
         begun = time.perf_counter()
-        failed = _child("interpreter", ["-c", "print('{}')"], home)
+        failed = _child("interpreter", ["nothing"], home)
         interpreter = failed or [Phase("interpreter", time.perf_counter() - begun)]
-        parts = [("window", ["-m", WINDOW, "start"]), ("engine", ["-c", ENGINE])]
-        parts += [(f"backend {name}", ["-c", BACKEND, name]) for name in backends]
+        parts = [("window", ["start"]), ("engine", ["engine"])]
+        parts += [(f"backend {name}", ["backend", name]) for name in backends]
         return interpreter + [phase for name, command in parts for phase in _child(name, command, home)]
 
 
@@ -66,12 +49,17 @@ def told(command: list[str], home: str | None = None) -> dict[str, Any]:
     if home is not None:
         env |= dict.fromkeys(HOMES, home)
     result = subprocess.run(
-        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        [*_program(), *command], env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     said = json.loads(result.stdout.strip().splitlines()[-1])
     if not isinstance(said, dict):
         raise ValueError("a child printed no object")
     return said
+
+
+def _program() -> list[str]:
+    """What runs a child: the packed program has no Python beside it, and is its own."""
+    return [sys.executable, EXAMINED] if getattr(sys, "frozen", False) else [sys.executable, "-m", CHILD]
 
 
 def _child(name: str, command: list[str], home: str) -> list[Phase]:

@@ -21,7 +21,9 @@ from functools import partial
 from typing import Any
 
 from crane_app.engine.jobs import HOSTED, KINDS, LONG, Activity, loading_job
+from crane_app.engine.memory import Memory
 from crane_app.engine.models import Shelf, Shelved
+from crane_app.engine.prefixes import Reuse
 from crane_app.engine.prepare import prepare
 from crane_app.engine.request import LANES, Job, ModelCard, Request, Stats, Stream, failed
 from crane_app.engine.sequence import Sequence
@@ -46,9 +48,13 @@ class Counters:
 
 
 class Engine:
-    """See interface.EngineLike. With `start` it runs on a thread of its own, else the caller gives it one by `run`."""
+    """See interface.EngineLike. With `start` it runs on a thread of its own, else the caller gives it one by `run`.
 
-    def __init__(self, start: bool = True, workers: int = 2):
+    memory_limit: of weights and rows together, as memory.parse takes it; "" for the device's own. reuse: which
+    beginnings of prompts are kept.
+    """
+
+    def __init__(self, start: bool = True, workers: int = 2, memory_limit: str = "", reuse: Reuse = "all"):
         self.phase = "idle"
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._ids = itertools.count(1)
@@ -57,7 +63,7 @@ class Engine:
         self._activities: list[Activity] = []
         self._timed: list[Tracked] = []
         self._due = math.inf  # when the first of them may end
-        self._shelf = Shelf()
+        self._shelf = Shelf(Memory(memory_limit), reuse)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crane-host")
         self._long = ThreadPoolExecutor(1, thread_name_prefix="crane-long")
         self._counters = Counters()
@@ -120,10 +126,12 @@ class Engine:
             tokens=counters.tokens + rows.tokens,
             uptime_s=time.monotonic() - counters.started,
             pid=os.getpid(),
+            memory_limit=self._shelf.memory.asked,
+            limit_nbytes=self._shelf.memory.total(),
+            prefix_reuse=self._shelf.reuse,
         )
 
     def flush(self) -> None:
-        """Nothing is kept for reuse yet but the libraries' own spare memory."""
         self._ask(self._shelf.trim)
 
     def close(self, drain: bool = True) -> None:
@@ -178,6 +186,7 @@ class Engine:
         if not ready:
             self.phase = "idle"
             return False
+        self._shelf.divide()
         chosen = ready[0] if len(ready) == 1 else min(ready, key=lambda r: r.served + TURN * r.lane)
         if isinstance(chosen, Activity):
             self.phase = chosen.doing

@@ -82,7 +82,7 @@ def loading_job(
     host = ThreadPoolExecutor(1, thread_name_prefix="crane-words")
     try:
         words = host.submit(_words, path)
-        loaded = yield from _weights(path, called, backend, device, dtype)
+        loaded = yield from _weights(shelf, path, called, backend, device, dtype)
         yield Part(_shelve(shelf, called, loaded, *words.result()))
     except GeneratorExit:
         let_go(choose(backend, device, dtype))
@@ -93,9 +93,9 @@ def loading_job(
 
 
 def _weights(
-    path: Path, called: str, backend: str | None, device: str, dtype: Any
+    shelf: Shelf, path: Path, called: str, backend: str | None, device: str, dtype: Any
 ) -> Generator[Progress, None, Loaded]:
-    with closing(loading(path, backend, device, dtype)) as steps:
+    with closing(loading(path, backend, device, dtype, shelf.check)) as steps:
         while True:
             try:
                 done, total = next(steps)
@@ -143,7 +143,7 @@ def _shelve(
         notes=(*loaded.notes, *missing.values()),
         hears=hears,
     )
-    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner), tokenizer, template))
+    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner, reuse=shelf.reuse), tokenizer, template))
     return card
 
 

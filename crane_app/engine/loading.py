@@ -6,7 +6,7 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,15 @@ def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: 
 
 
 def loading(
-    folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None
+    folder: Path,
+    backend: str | None = None,
+    device: str = "auto",
+    dtype: DType | None = None,
+    fits: Callable[[Backend, int], None] = lambda backend, nbytes: None,
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
+    fits: raises if weights of so many bytes are too many; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
     source = sources.find(folder)
@@ -68,7 +73,7 @@ def loading(
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
-        return (yield from _adapted(source, choose(backend, device, dtype), unknown))
+        return (yield from _adapted(source, choose(backend, device, dtype), unknown, fits))
     with source.blamed():
         config = module.read(raw)
     parameters = module.parameters(config)
@@ -76,13 +81,14 @@ def loading(
         with source.blamed():
             used = check(checkpoint, parameters)
         chosen = choose(backend, device, dtype)
+        nbytes = (4 if chosen.dtype == "float32" else 2) * sum(math.prod(checkpoint.shapes[name]) for name in used)
+        fits(chosen, nbytes)
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
             yield done, checkpoint.nbytes
             leaves.update(_leaves(checkpoint, parameter, chosen))
             done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
-        nbytes = (4 if chosen.dtype == "float32" else 2) * sum(math.prod(checkpoint.shapes[name]) for name in used)
         notes = _notes(raw, sorted(set(checkpoint.shapes) - used))
         notes += source.unpacked(checkpoint.nbytes, nbytes, chosen.dtype)
     model = module.build(chosen.ops, tree(leaves), config)
@@ -103,9 +109,13 @@ def loading(
     )
 
 
-def _adapted(source: Source, backend: Backend, unknown: Unsupported) -> Generator[tuple[int, int], None, Loaded]:
+def _adapted(
+    source: Source, backend: Backend, unknown: Unsupported, fits: Callable[[Backend, int], None]
+) -> Generator[tuple[int, int], None, Loaded]:
     """An architecture that Crane does not define, through the backend's adapter: in one piece, one row a step."""
-    yield 0, sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+    total = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+    fits(backend, total)
+    yield 0, total
     try:
         runner, facts = backend.adapt(source.path)
     except Unsupported as error:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from crane_app.contract import Backend
+from crane_app.contract import Backend, Cache
 from crane_app.engine.loading import Loaded
+from crane_app.engine.memory import Memory
+from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import ModelCard
 from crane_app.engine.scheduler import Scheduler, known
 from crane_app.engine.sequence import Sequence
@@ -46,6 +48,18 @@ class Shelved:
     def lane(self) -> int:
         return self.scheduler.lane
 
+    @property
+    def weights(self) -> int:
+        return self.loaded.nbytes
+
+    @property
+    def cache(self) -> Cache:
+        return self.scheduler.cache
+
+    @property
+    def backend(self) -> Backend:
+        return self.loaded.backend
+
     def add(self, sequences: list[Sequence], tracked: Tracked) -> None:
         """Hand the choices of a request to the scheduler; on the device thread."""
         if tracked.ended:
@@ -66,9 +80,10 @@ class Shelved:
 
 
 class Shelf:
-    """Models by name. Changed on the device thread alone, read from any."""
+    """Models by name, within one memory. Changed on the device thread alone, read from any."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory, reuse: Reuse = "all") -> None:
+        self.memory, self.reuse = memory, reuse
         self.loading: set[str] = set()  # names that are spoken for
         self._models: dict[str, Shelved] = {}
         self._lock = threading.Lock()
@@ -94,6 +109,7 @@ class Shelf:
     def put(self, shelved: Shelved) -> None:
         with self._lock:
             self._models[shelved.card.name] = shelved
+        self.memory.divide(self)
 
     def remove(self, name: str) -> tuple[int, int]:
         """End a model's choices as cancelled, forget it and give its memory back; its steps and tokens."""
@@ -103,13 +119,24 @@ class Shelf:
         backend = shelved.loaded.backend
         with self._lock:
             del self._models[shelved.card.name]
+        self.memory.divide(self)
         del shelved  # the last hold on the weights, before the library gives back what is free
         let_go(backend)
         return done
 
+    def check(self, backend: Backend, nbytes: int) -> None:
+        """NotEnoughMemory if weights of so many bytes have no room beside the models here."""
+        self.memory.check(backend, nbytes, self)
+
+    def divide(self) -> None:
+        """Let several models use the memory that the others leave; called before one of them takes any."""
+        if len(self._models) > 1:
+            self.memory.divide(self)
+
     def trim(self) -> None:
-        """Give back what the tensor libraries hold in reserve."""
+        """Drop the prefixes kept for reuse, and give back what the tensor libraries hold in reserve."""
         for shelved in self:
+            shelved.scheduler.forget()
             shelved.loaded.backend.trim()
 
     def cards(self) -> list[ModelCard]:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
 
 from crane_app.backends.draw import plan_draw
 from crane_app.backends.plan import host_step
 from crane_app.backends.rows import Rows, blocks
-from crane_app.contract import Drawn, Layout, Pending, Result, Sampling, Slot, Work
+from crane_app.contract import BLOCK, Drawn, Layout, Pending, Result, Sampling, Slot, Work
 from crane_app.engine.thought import FORCE
 
 LAYOUT: Layout = (Slot("full", 1, 1),)
 
 
 class NullCache(Rows):
-    """Rows of one float32 head of size one."""
+    """Rows of one float32 head of size one. written: the tokens of each row's positions, in place of keys."""
 
     def __init__(self, budget: int):
         super().__init__(LAYOUT, 4, budget)
+        self.written: dict[int, list[int]] = {}
         self._rooms: dict[int, int] = {}
 
     def room(self, row: int) -> int:
@@ -27,18 +31,34 @@ class NullCache(Rows):
         return self._rooms[row]
 
     def nbytes(self) -> int:
-        return sum(self._rooms.values()) * self.position_nbytes()
+        return sum(self._rooms.values()) * self.position_nbytes() + self._kept_nbytes()
+
+    def truncate(self, row: int, length: int) -> None:
+        super().truncate(row, length)
+        del self.written[row][length:]
 
     def _allocate(self, row: int, length: int) -> None:
         self._afford(blocks(length) * self.position_nbytes())
-        self._rooms[row] = blocks(length)
+        self._rooms[row], self.written[row] = blocks(length), []
 
     def _grow(self, row: int, length: int) -> None:
         self._afford((blocks(length) - self._rooms[row]) * self.position_nbytes())
         self._rooms[row] = blocks(length)
 
     def _free(self, row: int) -> None:
-        del self._rooms[row]
+        del self._rooms[row], self.written[row]
+
+    def _copy(self, row: int, start: int) -> list[int]:
+        return self.written[row][start : start + BLOCK]
+
+    def _write(self, row: int, start: int, blocks: list[list[int]]) -> None:
+        self.written[row][start:] = chain.from_iterable(blocks)
+
+    def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
+        return (np.array(self.written[row][:length], np.int32),)
+
+    def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
+        self.written[row][:] = layers[0].tolist()
 
 
 @dataclass
@@ -76,12 +96,13 @@ class NullRunner:
 
     def launch(self, work: Sequence[Work], previous: Pending | None = None, keep_logits: bool = False) -> NullPending:
         host = host_step(self.cache, work, self.vocabulary)
-        plan_draw(work, [span.start for span in host.spans])
+        plan_draw(work, [span.start for span in host.whole])
         self.on_launch(work)
         tokens: dict[int, int | None] = {}
-        for item, span in zip(work, host.spans, strict=True):
+        for item, span in zip(work, host.whole, strict=True):
             given = self._carried(item.row, previous) if item.tokens is None else int(item.tokens[-1])
             tokens[item.row] = self._draw(given, span.start + span.new, item.draw) if item.logits else None
+            self.cache.written[span.row] += [given] if item.tokens is None else item.tokens.tolist()
             self.cache.advance(span.row, span.new)
         try:
             self.on_read(work)

@@ -53,6 +53,7 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
             emit=tracked.piece,
             arrived=tracked.submitted,
             lane=request.lane,
+            salt=request.salt,
             words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer),
             thought=_thought(resolved.thinking_budget, shelved, prompt),
         )

@@ -63,6 +63,7 @@ class Request:
 
     template: variables for the chat template (enable_thinking, tools). endpoint: the row of defaults it falls back on.
     deadline: seconds from submission after which it ends as cancelled.
+    salt: only requests of the same salt share what is kept of their prompts, so that none can tell what another asked.
     max_length: tokens of prompt and answer together, where that is less than the model's context.
     """
 
@@ -77,6 +78,7 @@ class Request:
     id: str = ""
     deadline: float | None = None
     max_length: int | None = None
+    salt: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,11 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Stats:
-    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows."""
+    """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
+
+    memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
+    prefix_reuse: which beginnings are kept.
+    """
 
     phase: str
     running: int
@@ -188,6 +194,9 @@ class Stats:
     tokens: int
     uptime_s: float
     pid: int
+    memory_limit: str = ""
+    limit_nbytes: int = 0
+    prefix_reuse: str = "all"
 
 
 class Stream:

@@ -2,17 +2,20 @@
 
 Plain Python: knows the Runner's contract, no tensor library and no clock. The next step is launched before the last is
 read; a token drawn past an end is dropped and the row closed when it has been read.
+
+When memory is short, kept prefixes go first. Then the row with the longest output gives up its place and waits; its
+tokens stay, and when it is back its keys are made again as they were made the first time, to the bit.
 """
 
 from __future__ import annotations
 
 import logging
 from bisect import insort
-from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from crane_app.contract import BLOCK, Drawn, Pending, Runner, Work
+from crane_app.engine.prefixes import Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
 from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
@@ -21,16 +24,30 @@ log = logging.getLogger(__name__)
 
 MOST_ROWS = 64
 STEP_TOKENS = 2 * BLOCK  # prompt tokens a step takes at most; what a decoding row waits for
+REPLAY = 64  # made tokens that an evicted row runs again in a step; each costs an attention call of its own
+
+
+@dataclass
+class Plan:
+    """The works of a step and whose they are; lengths are the rows' before it. making: keys of whole prompt blocks."""
+
+    works: list[Work] = field(default_factory=list)
+    sequences: list[Sequence] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    making: set[bytes] = field(default_factory=set)
+
+    def add(self, sequence: Sequence, length: int, work: Work) -> None:
+        self.works.append(work)
+        self.sequences.append(sequence)
+        self.lengths.append(length)
 
 
 @dataclass
 class Launched:
-    """A step on the device and whose it is; lengths are the rows' before it."""
+    """A step on the device."""
 
     pending: Pending
-    works: list[Work]
-    sequences: list[Sequence]
-    lengths: list[int]
+    plan: Plan
 
 
 @dataclass
@@ -44,18 +61,23 @@ class Failed:
 class Scheduler:
     """The rows of one model. Only the device thread calls it; others may read its numbers.
 
-    cache_nbytes: keys and values of all rows after the last step.
+    cache_nbytes: keys and values of all rows and kept prefixes after the last step. evictions: rows that lost their
+    place. cap: rows at most, fewer while memory is short.
     """
 
-    def __init__(self, runner: Runner, most_rows: int = MOST_ROWS, step_tokens: int = STEP_TOKENS):
-        self.runner = runner
+    def __init__(
+        self, runner: Runner, most_rows: int = MOST_ROWS, step_tokens: int = STEP_TOKENS, reuse: Reuse = "all"
+    ):
+        self.runner, self.reuse = runner, reuse
         self.cache = runner.cache
-        self.most_rows = most_rows if runner.batched else 1
+        self.prefixes = Prefixes(runner.cache)
+        self.most_rows = self.cap = most_rows if runner.batched else 1
         self.step_tokens = step_tokens
         self.waiting: list[Sequence] = []  # the one that is due first in front
         self.running: list[Sequence] = []
-        self.steps = self.tokens = self.cache_nbytes = 0
+        self.steps = self.tokens = self.cache_nbytes = self.evictions = 0
         self._flight: Launched | None = None
+        self._ended = 0  # choices since the cap was changed
 
     @property
     def busy(self) -> bool:
@@ -84,97 +106,181 @@ class Scheduler:
         if not self.runner.batched:
             self._weigh()  # an adapted row grows as it is filled
 
+    # Who has a row
+
     def _admit(self) -> None:
         """Give the waiting choices a row each in the order of their dues, as long as there is room."""
-        while self.waiting and len(self.running) < self.most_rows:
+        if not self.waiting:
+            self.cap = self.most_rows
+        while self.waiting and len(self.running) < self.cap:
             sequence = self.waiting[0]
             if sequence.finish is None and not self._open(sequence):
                 return
             self.running.append(self.waiting.pop(0))
 
     def _open(self, sequence: Sequence) -> bool:
-        """A row for it; False when it must wait for others to end. With nobody to wait for it fails."""
-        try:
-            sequence.slot = self.cache.open(len(sequence.prompt) + min(sequence.limit, BLOCK))
-        except NotEnoughMemory as error:
-            if any(other.slot is not None for other in self.running):
-                return False
-            sequence.end("error", known(error))
-        except Exception as error:
-            sequence.end("error", known(error))
-        else:
-            sequence.room = self.cache.room(sequence.slot)
+        """A row for it, its own again if it was evicted; False when it must wait for others to end."""
+        most = self.cache.most()
+        if len(sequence.prompt) >= most:
+            sequence.end("error", _never(len(sequence.prompt), most))
+            return True
+        if not sequence.made:
+            sequence.limit = min(sequence.limit, most - len(sequence.prompt))
+        needed = max(sequence.reserve, len(sequence.prompt) + sequence.made)
+        while not self.cache.affords(needed) and self.prefixes.shed():
+            pass
+        if not self.cache.affords(needed) and any(other.slot is not None for other in self.running):
             self._weigh()
-        return True
-
-    def _launch(self, before: Launched | None) -> Failed | None:
-        works, sequences, lengths = self._plan()
-        if not works:
-            return None
+            return False
         try:
-            pending = self.runner.launch(works, None if before is None else before.pending)
-        except Exception as error:
-            self._set_back(works, sequences, lengths)
-            return Failed(sequences, error)
-        self.steps += 1
-        self._flight = Launched(pending, works, sequences, lengths)
-        return None
-
-    def _plan(self) -> tuple[list[Work], list[Sequence], list[int]]:
-        """A token of every ready row, and chunks of prompts up to the step's share, the one due first before others."""
-        works: list[Work] = []
-        sequences: list[Sequence] = []
-        lengths: list[int] = []
-        prompts = []
-        for sequence in self.running:
-            if sequence.finish is not None:
-                continue
-            if sequence.prefilling:
-                prompts.append(sequence)
-            elif sequence.ready:
-                length = sequence.length
-                if length < sequence.room or self._grow(sequence, length + 1):
-                    lengths.append(length)
-                    works.append(sequence.step())
-                    sequences.append(sequence)
-        share = self.step_tokens
-        if len(prompts) > 1:
-            prompts.sort(key=lambda s: s.due)
-        for sequence in prompts:
-            start, end = sequence.launched, sequence.cut
-            if end - start <= share or share == self.step_tokens:
-                share -= end - start
-                lengths.append(start)
-                works.append(sequence.chunk())
-                sequences.append(sequence)
-        return works, sequences, lengths
-
-    def _grow(self, sequence: Sequence, length: int) -> bool:
-        """Room for `length` positions; a row that cannot have it fails alone."""
-        assert sequence.slot is not None
-        try:
-            self.cache.reserve(sequence.slot, length)
+            saved = sequence.saved
+            slot = self.cache.open(sequence.reserve) if saved is None else self.cache.load(saved)
+            sequence.move_in(slot, self.cache.room(slot))
+            if saved is not None:
+                self.cache.truncate(slot, sequence.length)
         except Exception as error:
             sequence.end("error", known(error))
-            return False
-        sequence.room = self.cache.room(sequence.slot)
         self._weigh()
         return True
 
+    def _evict(self) -> bool:
+        """Take the row of the longest output, so that others may go on; False if one alone has all there is."""
+        rows = [s for s in self.running if s.slot is not None and s.finish is None]
+        if len(rows) < 2:
+            return False
+        victim = max(rows, key=lambda s: (s.made, s.due))
+        assert victim.slot is not None
+        started = victim.made or victim.flying
+        saved = self.cache.save(victim.slot) if started and not victim.exact else None
+        self.cache.close(victim.slot)
+        victim.vacate(saved)
+        self.running.remove(victim)
+        self.add(victim)
+        self.cap, self._ended = max(len(rows) - 1, 1), 0
+        self.evictions += 1
+        self._weigh()
+        log.info("short of memory: a row of %d tokens waits, %d rows go on", victim.made, self.cap)
+        return True
+
+    def _grow(self, sequence: Sequence) -> None:
+        """Room for one more position, if need be from others. What cannot have it even alone ends with an error."""
+        while sequence.slot is not None:
+            try:
+                self.cache.reserve(sequence.slot, sequence.length + 1)
+            except NotEnoughMemory as error:
+                if self.prefixes.shed():
+                    continue
+                if any(other.finish is not None and other.slot is not None for other in self.running):
+                    return  # their rows go with the next step
+                if not self._evict():
+                    sequence.end("error", known(error))
+                    return
+            except Exception as error:
+                sequence.end("error", known(error))
+                return
+            else:
+                sequence.room = self.cache.room(sequence.slot)
+                return
+
+    # A step
+
+    def _launch(self, before: Launched | None) -> Failed | None:
+        plan = self._plan(before.plan.making if before is not None else set())
+        if not plan.works:
+            return None
+        try:
+            pending = self.runner.launch(plan.works, None if before is None else before.pending)
+        except Exception as error:
+            self._set_back(plan)
+            return Failed(plan.sequences, error)
+        self.steps += 1
+        self._flight = Launched(pending, plan)
+        return None
+
+    def _plan(self, making: set[bytes]) -> Plan:
+        """A token of every ready row, and chunks of prompts up to the step's share, the one due first before others."""
+        for sequence in [s for s in self.running if s.full and s.finish is None]:
+            self._grow(sequence)
+            self._weigh()
+        plan, prompts = Plan(), []
+        for sequence in self.running:
+            if sequence.finish is not None:
+                continue
+            if sequence.prefilling or sequence.again:
+                prompts.append(sequence)
+            elif sequence.ready:
+                length = sequence.length
+                if length < sequence.room:
+                    plan.add(sequence, length, sequence.step())
+        if len(prompts) > 1:
+            prompts.sort(key=lambda s: s.due)
+        share = self.step_tokens
+        for sequence in prompts:
+            share -= self._add_prompt(plan, sequence, share, making)
+        return plan
+
+    def _add_prompt(self, plan: Plan, sequence: Sequence, share: int, making: set[bytes]) -> int:
+        """Put the next piece of a prompt, or of what an evicted row made, into the plan; how much of the share it took.
+
+        A block that another row is just making is waited for.
+        """
+        if sequence.prefilling and self._reuse(sequence, making | plan.making):
+            return 0
+        start = sequence.length
+        count = sequence.cut - start if sequence.prefilling else min(sequence.again, REPLAY, sequence.room - start)
+        if count <= 0 or (count > share and share != self.step_tokens):
+            return 0
+        if sequence.prefilling:
+            if count == BLOCK:
+                plan.making.add(sequence.keys[start // BLOCK])
+            plan.add(sequence, start, sequence.chunk())
+        else:
+            plan.add(sequence, start, sequence.replay(count))
+        return count
+
+    def _reuse(self, sequence: Sequence, making: set[bytes]) -> bool:
+        """Take over what is kept of the prompt from here on. True if there is nothing to compute in this step."""
+        place, inside = divmod(sequence.launched, BLOCK)
+        if inside or place >= sequence.reusable or not self.cache.shares or self.reuse == "none":
+            return False
+        assert sequence.slot is not None
+        evicted = bool(sequence.made)
+        kept = self.prefixes.find(sequence.keys[: sequence.reusable], place, exact=evicted)
+        if kept:
+            try:
+                self.cache.paste(sequence.slot, [one.block for one in kept])
+            except Exception as error:
+                sequence.end("error", known(error))
+                return True
+            sequence.take_over(len(kept), all(one.exact for one in kept))
+            place += len(kept)
+        return place < sequence.reusable and sequence.keys[place] in making
+
     def _read(self, launched: Launched) -> Failed | None:
+        plan = launched.plan
         try:
             result = launched.pending.read()
         except Exception as error:
             # What was launched on top of it never happened either.
             for step in (self._flight, launched):
                 if step is not None:
-                    self._set_back(step.works, step.sequences, step.lengths)
+                    self._set_back(step.plan)
             self._flight = None
-            return Failed(launched.sequences, error)
-        for sequence, drawn in zip(launched.sequences, result.drawn, strict=True):
+            return Failed(plan.sequences, error)
+        for sequence, drawn in zip(plan.sequences, result.drawn, strict=True):
             if drawn:
                 self._take(sequence, drawn[0])
+        if plan.making and self.reuse != "none":
+            self._keep(plan)
         return None
+
+    def _keep(self, plan: Plan) -> None:
+        """Keep the whole prompt blocks that a step has made."""
+        for work, sequence, start in zip(plan.works, plan.sequences, plan.lengths, strict=True):
+            whole = not work.singly and work.tokens is not None and len(work.tokens) == BLOCK
+            if whole and sequence.slot == work.row and sequence.launched >= start + BLOCK:
+                self.prefixes.keep(work.row, sequence.keys, start // BLOCK, sequence.exact)
+        self._weigh()
 
     def _take(self, sequence: Sequence, drawn: Drawn) -> None:
         self.tokens += 1
@@ -184,13 +290,12 @@ class Scheduler:
             log.exception("a token could not be taken")
             sequence.fail(CraneError(f"The reply could not be put into text ({type(error).__name__}: {error})."))
 
-    def _set_back(self, works: Many[Work], sequences: Many[Sequence], lengths: Many[int]) -> None:
+    def _set_back(self, plan: Plan) -> None:
         """As it was before a step."""
-        for work, sequence, length in zip(works, sequences, lengths, strict=True):
-            sequence.flying -= bool(work.logits)
-            sequence.launched = min(sequence.launched, length)
-            if sequence.slot is not None and self.cache.length(sequence.slot) > length:
-                self.cache.truncate(sequence.slot, length)
+        for work, sequence, length in zip(plan.works, plan.sequences, plan.lengths, strict=True):
+            sequence.set_back(length, bool(work.logits))
+            if sequence.slot == work.row and self.cache.length(work.row) > length:
+                self.cache.truncate(work.row, length)
 
     def _alone(self, failed: Failed) -> None:
         """Run each row of a failed step by itself, so that only the row at fault ends with an error."""
@@ -201,12 +306,15 @@ class Scheduler:
             if len(failed.sequences) == 1:
                 sequence.end("error", known(failed.error))
                 continue
-            length = sequence.length
-            work = sequence.chunk() if sequence.prefilling else sequence.step()
+            plan = Plan()
+            if sequence.again and not sequence.prefilling:
+                plan.add(sequence, sequence.length, sequence.replay(REPLAY))
+            else:
+                plan.add(sequence, sequence.length, sequence.chunk() if sequence.prefilling else sequence.step())
             try:
-                drawn = self.runner.launch([work]).read().drawn[0]
+                drawn = self.runner.launch(plan.works).read().drawn[0]
             except Exception as error:
-                self._set_back([work], [sequence], [length])
+                self._set_back(plan)
                 sequence.end("error", known(error))
             else:
                 self.steps += 1
@@ -218,27 +326,53 @@ class Scheduler:
         ended = [s for s in self.running if s.finish is not None and not self._flying(s)]
         for sequence in ended:
             if sequence.slot is not None:
+                self._keep_reply(sequence)
                 self.cache.close(sequence.slot)
                 sequence.slot = None
         if ended:
             self.running = [s for s in self.running if s not in ended]
+            self._ended += len(ended)
+            if self._ended >= self.cap < self.most_rows:
+                self.cap, self._ended = self.cap + 1, 0
             self._weigh()
 
+    def _keep_reply(self, sequence: Sequence) -> None:
+        """Keep the whole blocks that end in its reply, for the next turn."""
+        if sequence.finish == "error" or sequence.prefilling or sequence.again or self.reuse != "all":
+            return
+        assert sequence.slot is not None
+        chain = keys(sequence.tokens[: len(sequence.prompt) + max(sequence.made - 1, 0)], sequence.keys, sequence.salt)
+        for index in range(len(sequence.keys), min(len(chain), self.cache.length(sequence.slot) // BLOCK)):
+            self.prefixes.keep(sequence.slot, chain, index, exact=False)
+
     def _flying(self, sequence: Sequence) -> bool:
-        return self._flight is not None and any(s is sequence for s in self._flight.sequences)
+        return self._flight is not None and any(s is sequence for s in self._flight.plan.sequences)
 
     def _weigh(self) -> None:
         self.cache_nbytes = self.cache.nbytes()
 
+    def forget(self) -> None:
+        """Drop the kept prefixes."""
+        self.prefixes.clear()
+        self._weigh()
+
     def close(self) -> None:
         """Forget everything; the caller has ended the choices."""
         self._flight = None
+        self.prefixes.clear()
         for sequence in self.running:
             if sequence.slot is not None:
                 self.cache.close(sequence.slot)
                 sequence.slot = None
         self.running, self.waiting = [], []
         self._weigh()
+
+
+def _never(prompt: int, most: int) -> NotEnoughMemory:
+    return NotEnoughMemory(
+        f"The prompt has {prompt} tokens and the memory holds {most} of this model. Shorten the text, unload other "
+        "models, or raise --gpu-memory-limit."
+    )
 
 
 def known(error: BaseException) -> CraneError:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crane_app.contract import BLOCK, Drawn, Sampling, Work
+from crane_app.contract import BLOCK, Drawn, Sampling, Saved, Work
+from crane_app.engine import prefixes
 from crane_app.engine.request import LANES, Piece, Reason, Resolved
 from crane_app.engine.thought import Thought
 from crane_app.media.detokenize import Detokenizer, StopText
@@ -20,7 +21,9 @@ class Sequence:
     """What the scheduler knows of a choice.
 
     launched: prompt tokens handed to the device. flying: tokens drawn but not read yet. made: how many are read.
-    slot: its cache row, None before admission and after its end. held: it may not run ahead of what was read.
+    slot: its cache row, None before admission, while evicted and after its end. held: it may not run ahead of what was
+    read. again: made tokens that are not in the row yet, since it was evicted. saved: the evicted row, where it could
+    not be computed again to the bit. cached: prompt tokens found computed. exact: all its keys are as if it were alone.
     thought: holds what it thinks within a budget.
     """
 
@@ -32,12 +35,17 @@ class Sequence:
     emit: Callable[[Piece], None]
     arrived: float
     lane: str = "chat"
+    salt: str = ""
     words: Detokenizer | None = None
     thought: Thought | None = None
     held: bool = False
     slot: int | None = None
     room: int = 0
+    saved: Saved | None = None
     launched: int = 0
+    cached: int = 0
+    exact: bool = True
+    again: int = 0
     flying: int = 0
     made: int = 0
     finish: Reason | None = None
@@ -48,6 +56,7 @@ class Sequence:
         self.limit = min(self.resolved.max_tokens, self.context - len(self.prompt))
         self.tokens = np.zeros(len(self.prompt) + max(self.limit, 0), np.int32)
         self.tokens[: len(self.prompt)] = self.prompt
+        self.keys = prefixes.keys(self.prompt, salt=self.salt)  # of its whole blocks
         self._stops = StopText(self.resolved.stop) if self.resolved.stop else None
         s = replace(self.resolved.sampling, choice=self.choice)
         self._draw, self._early = s, s
@@ -68,7 +77,22 @@ class Sequence:
     @property
     def length(self) -> int:
         """Positions in the cache once everything launched has run."""
-        return self.launched + max(self.made + self.flying - 1, 0)
+        return self.launched + max(self.made + self.flying - 1, 0) - self.again
+
+    @property
+    def reserve(self) -> int:
+        """Positions that its row has room for at first; the same each time, so that it grows at the same lengths."""
+        return len(self.prompt) + min(self.limit, BLOCK)
+
+    @property
+    def full(self) -> bool:
+        """It wants another position and its row has none."""
+        return self.length >= self.room and not self.prefilling and (self.again > 0 or self.ready)
+
+    @property
+    def reusable(self) -> int:
+        """Whole blocks of the prompt that may be taken from elsewhere: at least one token is left to draw from."""
+        return (len(self.prompt) - 1) // BLOCK
 
     @property
     def ready(self) -> bool:
@@ -82,7 +106,7 @@ class Sequence:
         assert self.slot is not None
         start, end = self.launched, self.cut
         self.launched = end
-        if end < len(self.prompt):
+        if end < len(self.prompt) or self.made:
             return Work(self.slot, self.prompt[start:end], logits=0)
         self.flying += 1
         seen = self.prompt if self._looks_back else None
@@ -97,6 +121,40 @@ class Sequence:
         self.flying += 1
         seen = self.tokens[:end] if self._looks_back else None
         return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs)
+
+    def replay(self, most: int) -> Work:
+        """Up to `most` made tokens once more, each as a span of its own, as they ran before the row was evicted."""
+        assert self.slot is not None
+        start = len(self.prompt) + self.made - 1 - self.again
+        count = min(most, self.again, self.room - self.length)
+        self.again -= count
+        return Work(self.slot, self.tokens[start : start + count], logits=0, singly=True)
+
+    def set_back(self, length: int, drew: bool) -> None:
+        """As it was before a step that began at `length` cached positions."""
+        self.flying -= drew
+        self.launched = min(self.launched, length)
+        self.again = max(self.launched + max(self.made + self.flying - 1, 0) - length, 0)
+
+    def take_over(self, blocks: int, exact: bool) -> None:
+        """So many blocks of the prompt were found computed."""
+        self.launched += blocks * BLOCK
+        self.exact = self.exact and exact
+        if not self.made:
+            self.cached += blocks * BLOCK
+
+    def vacate(self, saved: Saved | None) -> None:
+        """It has lost its row, and goes on later: with what was saved of it, else by running everything again."""
+        self.slot, self.saved, self.again = None, saved, 0
+        if saved is None:
+            self.launched, self.exact = 0, True
+
+    def move_in(self, slot: int, room: int) -> None:
+        """It has a row."""
+        self.slot, self.room = slot, room
+        if self.saved is None:
+            self.again = max(self.made - 1, 0)
+        self.saved = None
 
     def _sampling(self, ahead: int) -> Sampling:
         forced = self.thought.forced() if self.thought is not None else None

@@ -50,6 +50,7 @@ class Tracked:
         now, sequences = time.monotonic(), self.sequences
         return Usage(
             prompt_tokens=len(sequences[0].prompt) if sequences else 0,
+            cached_tokens=sequences[0].cached if sequences else 0,
             output_tokens=sum(s.made for s in sequences),
             queued_s=max(self.admitted - self.submitted, 0.0),
             first_s=max(self.first - self.submitted, 0.0),

@@ -114,7 +114,6 @@ class Made:
             "finish_reason": self.finish,
             "prompt_tokens": self.prompt,
             "completion_tokens": len(self.ids),
-            "cached_tokens": 0,
             "e2e_latency": time.monotonic() - self.started,
         }
         if self.logprobs is not None:

@@ -1,12 +1,16 @@
-"""What only Qt can tell about this machine, for `crane doctor`, which runs this as a process of its own.
+"""What only Qt or a fresh process can tell about this machine, for `crane doctor`, which runs this as one.
 
-    python -m crane_app.ui.examined fonts    the families that show each of some scripts, "" where none does
-    python -m crane_app.ui.examined screen   why no window can be shown, "" where one can
-    python -m crane_app.ui.examined start    seconds that the phases of a start take, on no screen
+    python -m crane_app.ui.examined fonts          the families that show each of some scripts, "" where none does
+    python -m crane_app.ui.examined screen         why no window can be shown, "" where one can
+    python -m crane_app.ui.examined nothing        nothing: the way here is timed from outside
+    python -m crane_app.ui.examined start          seconds that the phases of a start take, on no screen
+    python -m crane_app.ui.examined engine         seconds until a new engine answers
+    python -m crane_app.ui.examined backend NAME   seconds that its libraries take to be imported
 
 Each prints one line of JSON.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -17,9 +21,11 @@ LETTERS = {"Chinese": "鶴", "Japanese": "つ", "Korean": "두", "Arabic": "ك",
 
 
 def main(argv: list[str]) -> int:
-    if argv[0] != "screen":
+    what, *words = argv
+    if what != "screen":
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    print(json.dumps({"fonts": fonts, "screen": screen, "start": start}[argv[0]]()))
+    parts = {"fonts": fonts, "screen": screen, "nothing": dict, "start": start, "engine": engine, "backend": backend}
+    print(json.dumps(parts[what](*words)))
     sys.stdout.flush()
     os._exit(0)  # nothing here is worth an orderly end of Qt
 
@@ -70,6 +76,23 @@ def start() -> dict[str, float]:
     window.show()
     qt.processEvents()
     return {"Qt's modules": imported - begun, "Qt": ready - imported, "window": time.perf_counter() - ready}
+
+
+def engine() -> dict[str, float]:
+    begun = time.perf_counter()
+    from crane_app.engine.process.client import connect
+
+    made = connect(new_engine=True)
+    made.stats()
+    took = time.perf_counter() - begun
+    made.close()
+    return {"engine": took}
+
+
+def backend(name: str) -> dict[str, float]:
+    begun = time.perf_counter()
+    importlib.import_module(f"crane_app.backends.{name}.backend")
+    return {f"backend {name}": time.perf_counter() - begun}
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def adapt(backend_name, dtype):
 
     def loaded(folder: Path) -> SimpleNamespace:
         runner, facts = module.adapt(folder, backend)
-        return SimpleNamespace(runner=runner, backend=backend, **vars(facts))
+        return SimpleNamespace(runner=runner, backend=backend, listener=None, **vars(facts))
 
     return loaded
 
@@ -336,6 +336,22 @@ def test_a_row_has_room_for_the_context_and_no_more(adapt, folder_of):
     with pytest.raises(NotEnoughMemory):
         cache.reserve(row, CONTEXT + 1)
     assert len(greedy(model, text(CONTEXT - 5), 100)) == 5
+
+
+@float32
+def test_rows_stay_within_the_budget_and_go_on_when_it_grows(adapt, folder_of):
+    """As far as can be told before a step: by the most that one has taken so far."""
+    model = adapt(folder_of("olmo2"))
+    cache = model.runner.cache
+    row, twin = cache.open(1), cache.open(1)
+    first = run(model, row, text(BLOCK))
+    cache.budget = cache.nbytes() + cache.growth - 1
+    with pytest.raises(NotEnoughMemory):
+        run(model, row, text(BLOCK))
+    assert cache.length(row) == BLOCK
+    cache.budget += cache.growth + 1
+    np.testing.assert_array_equal(run(model, twin, text(BLOCK)), first)
+    run(model, row, text(3))
 
 
 @float32

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crane_app import __main__ as entrance
 from crane_app import doctor
 from crane_app.doctor import machine, phases, selftest
 from crane_app.doctor.machine import Finding
@@ -153,16 +154,63 @@ def test_each_phase_is_measured_in_a_process_of_its_own(monkeypatch):
         ("print('[]')", "It could not be measured: a child printed no object."),
     ],
 )
-def test_a_phase_that_fails_is_told_with_its_last_words(tmp_path, code, problem):
-    assert phases._child("engine", ["-c", code], str(tmp_path)) == [phases.Phase("engine", None, problem)]
+def test_a_phase_that_fails_is_told_with_its_last_words(tmp_path, monkeypatch, code, problem):
+    monkeypatch.setattr(phases, "_program", lambda: [sys.executable, "-c", code])
+    assert phases._child("engine", ["engine"], str(tmp_path)) == [phases.Phase("engine", None, problem)]
 
 
 def test_a_real_engine_is_waited_for(tmp_path):
-    (found,) = phases._child("engine", ["-c", phases.ENGINE], str(tmp_path))
+    (found,) = phases._child("engine", ["engine"], str(tmp_path))
     assert found.problem == ""
     assert found.seconds > 0
 
 
-def test_a_bundle_measures_nothing(monkeypatch):
+# The packed program
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """This Python as the packed program: it is its own child, by a word of its own."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    assert phases.measured(["torch"]) == []
+
+
+def test_a_packed_program_is_its_own_child(packed, monkeypatch):
+    ran = []
+
+    def run(command, **named):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout='{"phase": 0.5}', stderr="")
+
+    monkeypatch.setattr(phases.subprocess, "run", run)
+    assert len(phases.measured(["torch"])) == 4
+    words = [["nothing"], ["start"], ["engine"], ["backend", "torch"]]
+    assert ran == [[sys.executable, entrance.EXAMINED, *each] for each in words]
+
+
+def test_fonts_and_screen_are_looked_for_in_a_packed_program_too(packed, monkeypatch):
+    monkeypatch.setattr(phases, "told", lambda words: {"screen": {"problem": ""}, "fonts": {"emoji": ""}}[words[0]])
+    assert [(one.name, one.ok) for one in machine._seen_by_qt()] == [("screen", True), ("font: emoji", False)]
+
+
+def test_what_a_packed_program_lacks_no_pip_can_bring(packed, monkeypatch):
+    """Everything came with it, so what is gone is damage; the other backend is none."""
+    found = importlib.util.find_spec
+    gone = {*machine.USEFUL, *machine.ESSENTIAL, "sounddevice", "mlx"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in gone else found(name))
+    lacking = {one.name: one for one in machine.findings() if not one.ok}
+    assert lacking.keys() >= machine.USEFUL.keys() | machine.ESSENTIAL.keys() | {"sound", "backend mlx"}
+    assert not [one for one in lacking.values() if "pip" in one.mend]
+    assert lacking["rapidocr"].mend == machine.WHOLE
+    assert lacking["backend mlx"].mend == ""
+
+
+def test_a_packed_program_without_any_backend_is_damaged(packed, monkeypatch):
+    monkeypatch.setattr(machine.backends, "installed", lambda: [])
+    assert machine._other_backend("torch") == machine._other_backend("mlx") == machine.WHOLE
+
+
+def test_a_packed_program_cannot_be_given_a_pytorch_with_cuda(packed, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(machine, "_device", lambda name: "cpu")
+    (found,) = machine._graphics()
+    assert found.mend == machine.FROM_SOURCE

@@ -127,12 +127,15 @@ def alone(
 
 
 class NullBackend:
-    """What a card and an unload ask of a backend."""
+    """What a card, a budget and an unload ask of a backend."""
 
     device, dtype = Device("torch", "cpu", "none"), "float32"
 
-    def __init__(self) -> None:
-        self.trims = 0
+    def __init__(self, limit: int = 2**40) -> None:
+        self.trims, self._limit = 0, limit
+
+    def limit(self) -> int:
+        return self._limit
 
     def trim(self) -> None:
         self.trims += 1
@@ -140,8 +143,8 @@ class NullBackend:
 
 def shelved(runner: NullRunner, name: str = "null", context: int = 4096, letters: bool = True) -> Shelved:
     """A model of that name around a runner."""
-    end = (END,)
-    loaded = Loaded(Path(f"/{name}"), runner, NullBackend(), "Null", runner.vocabulary, context, end, {}, 1000, ())
+    end, backend = (END,), NullBackend(runner.budget + 1000)
+    loaded = Loaded(Path(f"/{name}"), runner, backend, "Null", runner.vocabulary, context, end, {}, 1000, ())
     card = ModelCard(
         name=name,
         folder=f"/{name}",

@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crane_app.contract import BLOCK, Sampling, Work
 from crane_app.engine.null import NullRunner
+from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import LANES, Resolved
-from crane_app.engine.scheduler import STEP_TOKENS, Scheduler
+from crane_app.engine.scheduler import STEP_TOKENS, Plan, Scheduler
 from crane_app.engine.sequence import AGEING
 from crane_app.errors import DeviceLost, NotEnoughMemory
 from tests.engine.nulls import END, VOCABULARY, Letters, Told, alone, resolved, table, told
@@ -31,26 +32,51 @@ PENALISED = Sampling(temperature=0.7, repetition_penalty=1.2, presence_penalty=0
 class World:
     """A scheduler over a NullRunner. asked: each choice with the arguments of `alone`."""
 
-    def __init__(self, rows: int = 8, budget: int = 2**40, batched: bool = True):
+    def __init__(self, rows: int = 8, budget: int = 2**40, batched: bool = True, reuse: Reuse = "all"):
         self.bad: set[int] = set()  # cache rows at whose works the device fails
         self.dead = False
         self.broken_reads: set[int] = set()
+        self.wrong: list[AssertionError] = []
         self.asked: list[tuple[Told, tuple]] = []
         self.works: list[Sequence[Work]] = []
         self.runner = NullRunner(table, VOCABULARY, budget, batched, on_launch=self._launched, on_read=self._read)
-        self.scheduler = Scheduler(self.runner, most_rows=rows)
+        self.scheduler = Scheduler(self.runner, most_rows=rows, reuse=reuse)
 
     def _launched(self, works: Sequence[Work]) -> None:
-        cache = self.runner.cache
-        for work in works:
-            start = cache.length(work.row)
-            if work.tokens is not None and len(work.tokens) > 1:
-                end = start + len(work.tokens)
-                assert start // BLOCK == (end - 1) // BLOCK, "a chunk crosses a line of the grid"
-                assert end % BLOCK == 0 or work.logits, "a chunk ends between two lines, not with the prompt"
-        assert self.runner.batched or len(works) == 1
+        try:
+            self._look_at(works)
+        except AssertionError as error:
+            self.wrong.append(error)  # raised here it would be one more fault of the device
         self.works.append(works)
         self._fail(works, self.bad)
+
+    def _look_at(self, works: Sequence[Work]) -> None:
+        cache = self.runner.cache
+        assert self.runner.batched or len(works) == 1
+        for work in works:
+            start = cache.length(work.row)
+            if work.tokens is not None or start % 16 == 0:
+                self._written_is_its_own(work)
+            if work.tokens is not None and len(work.tokens) > 1 and not work.singly:
+                end = start + len(work.tokens)
+                assert start // BLOCK == (end - 1) // BLOCK, "a chunk crosses a line of the grid"
+                whole = end % BLOCK == 0 or work.logits or self._back(work)
+                assert whole, "a chunk ends between two lines, not with the prompt"
+
+    def _owner(self, work: Work) -> Told:
+        return next(one for one, _ in self.asked if one.sequence.slot == work.row)
+
+    def _back(self, work: Work) -> bool:
+        """Of a row that was evicted, whose prompt draws nothing the second time."""
+        return self._owner(work).sequence.made > 0
+
+    def _written_is_its_own(self, work: Work) -> None:
+        """Whatever was pasted, saved, loaded and run again: the row holds its prompt and what it made."""
+        written, sequence = self.runner.cache.written[work.row], self._owner(work).sequence
+        known = sequence.tokens[: len(sequence.prompt) + sequence.made].tolist()
+        both = min(len(written), len(known))
+        assert written[:both] == known[:both]
+        assert len(written) <= len(known) + 1
 
     def _read(self, works: Sequence[Work]) -> None:
         self._fail(works, self.broken_reads)
@@ -81,9 +107,14 @@ class World:
 
     def check(self) -> None:
         """Each choice ended once, with a beginning of what it gives alone, or all of it; nothing is left of any."""
+        if self.wrong:
+            raise self.wrong[0]
+        self.scheduler.forget()
         assert self.runner.cache.nbytes() == self.scheduler.cache_nbytes == 0
         assert not self.runner.cache._lengths
         for one, (prompt, asked, choice, given) in self.asked:
+            if one.sequence.limit > 0:  # what a small memory leaves of max_tokens
+                asked = replace(asked, max_tokens=one.sequence.limit)
             tokens, text, reason = alone(prompt, asked, choice, **given)
             finish = one.finishes
             assert len(finish) == 1, finish
@@ -165,6 +196,19 @@ class Anything(RuleBasedStateMachine):
         self.world.dead = True
         self.world.step(steps)
         self.world.dead = False
+
+    @rule()
+    def evict(self):
+        """As where a row cannot grow: while a step is planned."""
+        scheduler = self.world.scheduler
+
+        def plan(making: set[bytes]) -> Plan:
+            scheduler._evict()
+            return Scheduler._plan(scheduler, making)
+
+        scheduler._plan = plan
+        self.world.step()
+        del scheduler._plan
 
     @rule(rows=st.sampled_from([0.5, 1, 3, 1000]))
     def squeeze(self, rows):
@@ -430,14 +474,26 @@ def test_what_never_fits_fails_and_holds_up_nobody():
     assert small.finishes in (["stop"], ["length"])
 
 
-def test_a_row_that_cannot_grow_fails_alone():
-    world = World(budget=2 * ROW)
+def test_a_row_that_cannot_grow_waits_for_its_neighbour():
+    """Which has just ended, so nobody is evicted; tests/engine/test_eviction.py has the rest."""
+    world = World(budget=4 * ROW)
     grows = world.ask([1] * 10, resolved(600, stop_ids=()))
-    stays = world.ask([2] * 10, resolved(240, stop_ids=()))
+    stays = world.ask([2] * 10, resolved(502, stop_ids=()))
     world.run()
-    finished = {one.finishes[0] for one in (grows, stays)}
-    assert stays.finishes == ["length"]
-    assert "error" not in finished or isinstance(grows.sequence.error, NotEnoughMemory)
+    assert grows.finishes == stays.finishes == ["length"]
+    assert (len(grows.tokens), len(stays.tokens)) == (600, 502)
+
+
+def test_a_row_that_cannot_grow_even_alone_fails():
+    """Memory that was there at its admission has gone since."""
+    world = World(budget=3 * ROW)
+    grows = world.ask([1] * 10, resolved(600, stop_ids=()))
+    world.step(5)
+    world.runner.cache.budget = ROW
+    world.run()
+    assert grows.finishes == ["error"]
+    assert isinstance(grows.sequence.error, NotEnoughMemory)
+    assert len(grows.tokens) > 500
 
 
 def test_a_row_that_cannot_be_opened_for_another_reason_fails_alone():

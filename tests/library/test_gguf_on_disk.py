@@ -16,6 +16,8 @@ from crane_app.library import fit, gguf_facts, hub_cache
 from crane_app.library.models import below, examine, found, import_folder, kept_in, needed_memory
 from crane_app.models.gguf import FAMILIES
 
+MANY = 4 * settings.default.max_examples
+
 
 def write(path: Path, architecture: str = "qwen3") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ def test_a_file_cut_off_anywhere_is_a_sentence(tmp_path):
         assert examine(tmp_path / "a.gguf").problem
 
 
-@settings(max_examples=1000)
+@settings(max_examples=MANY)
 @given(
     kind=st.integers(0, 13),
     inner=st.integers(0, 13),

@@ -18,6 +18,7 @@ from crane_app.media.files.npz import open_npz
 from crane_app.media.files.pickles import open_archive
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
+MANY = 4 * settings.default.max_examples
 
 
 def bits(x) -> np.ndarray:
@@ -169,7 +170,7 @@ def attempt(file: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=MANY)
 @given(cuts=st.lists(st.tuples(st.integers(0, 2500), st.binary(max_size=6)), min_size=1, max_size=3))
 def test_a_file_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factory, cuts):
     file = tmp_path_factory.getbasetemp() / "mended.pth"
@@ -185,7 +186,7 @@ def test_a_file_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factor
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid escape:DeprecationWarning")  # of pickletools, in texts that are refused
-@settings(max_examples=1500)
+@settings(max_examples=MANY)
 @given(
     cuts=st.lists(st.tuples(st.integers(0, 900), st.binary(min_size=1, max_size=4)), max_size=3),
     end=st.integers(0, 900),
@@ -229,7 +230,7 @@ def test_objects_and_compressed_arrays_are_refused(tmp_path):
         open_npz(tmp_path / "b.npz")
 
 
-@settings(max_examples=500)
+@settings(max_examples=MANY)
 @given(cuts=st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=6)), min_size=1, max_size=3))
 def test_an_npz_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factory, cuts):
     file = tmp_path_factory.getbasetemp() / "mended.npz"

@@ -24,6 +24,7 @@ from crane_app.media.files.gguf_header import read_header
 from tests.gguf_checkpoint import PACKED, blocks
 
 U32, F32, TEXT, ARRAY = 4, 6, 8, 9
+MANY = 4 * settings.default.max_examples
 
 
 def text(value: str | bytes) -> bytes:
@@ -394,7 +395,7 @@ def attempt(file: Path) -> None:
         for name in model.tensors:
             model.read(name)
     except CraneError as error:
-        assert 10 < len(str(error)) < 600  # noqa: PT017
+        assert 10 < len(str(error).replace(str(file), "")) < 600  # noqa: PT017
 
 
 def test_a_file_cut_off_anywhere_is_a_sentence(tmp_path, small):
@@ -449,7 +450,7 @@ def headers(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.slow
-@settings(max_examples=2000)
+@settings(max_examples=MANY)
 @given(content=headers())
 def test_any_header_is_read_or_is_a_sentence(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "fuzzed.gguf"
@@ -458,7 +459,7 @@ def test_any_header_is_read_or_is_a_sentence(tmp_path_factory, content):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000)
+@settings(max_examples=MANY)
 @given(cuts=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=9)), min_size=1, max_size=4))
 def test_a_file_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factory, small, cuts):
     content = bytearray(small)

@@ -21,13 +21,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["--paths", str(FOLDER.parent), *(word for name in LARGE for word in ("--exclude-module", name))]
     sys.path.insert(0, str(FOLDER))
     try:
-        from recipe import own_modules
+        from recipe import NEVER, own_modules
 
         skipped = ("crane_app.ui", "crane_app.backends.mlx", "crane_app.backends.torch")
         wanted = [name for name in own_modules("mlx") if not name.startswith(skipped)]
     finally:
         sys.path.remove(str(FOLDER))
     command += [word for name in wanted for word in ("--hidden-import", name)]
+    command += [word for name in NEVER for word in ("--exclude-module", name)]
     subprocess.run([*command, str(FOLDER.parent / "crane_app" / "__main__.py")], cwd=work, check=True)
     return work / "dist" / "crane" / ("crane.exe" if sys.platform == "win32" else "crane")
 

@@ -15,6 +15,8 @@ import pytest
 
 from crane_app.engine.engine import Engine
 from crane_app.engine.null import NullRunner
+from crane_app.engine.request import Asked, Request
+from crane_app.server.guard import Access
 from crane_app.server.service import Limits
 from tests.engine.nulls import VOCABULARY, alone, engine, resolved, shelved, table
 from tests.server.conftest import Serving, serving
@@ -39,12 +41,14 @@ def expected(number: int) -> str:
 
 
 def empty(server: Serving, seconds: float = 10.0) -> bool:
-    """Whether nothing is under way any more: no row, no seat, no byte of the cache."""
+    """Whether nothing is under way any more: no row, no seat; and, kept beginnings dropped, no byte of the cache."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         stats = server.http.get("/v1/stats").json()
-        if not any((stats["active_sequences"], stats["waiting_sequences"], stats["engine"]["kv_bytes"])):
-            return True
+        if not any((stats["active_sequences"], stats["waiting_sequences"])):
+            server.http.post("/flush_cache")
+            if not server.http.get("/v1/stats").json()["engine"]["kv_bytes"]:
+                return True
         time.sleep(0.01)
     return False
 
@@ -132,6 +136,26 @@ def test_a_slow_reader_keeps_nobody_waiting(nulls):
         slow.recv(1)
         assert nulls.http.post("/v1/completions", json=body(1)).json()["choices"][0]["text"] == expected(1)
     assert empty(nulls)
+
+
+def test_a_key_is_not_told_what_was_asked_with_another():
+    """What it finds computed is of its own prompts alone, and the window's are nobody's on the net."""
+    made = engine(shelved(NullRunner(table, VOCABULARY)))
+    prompt = (7,) * 600
+    for _ in made.submit(Request("null", tokens=prompt, asked=Asked(max_tokens=3))):
+        pass
+
+    def cached(key: str) -> int:
+        got = server.http.post(
+            "/v1/completions", json={"prompt": list(prompt), "max_tokens": 3}, headers={"x-api-key": key}
+        )
+        return got.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    try:
+        with serving(made, Access(("first", "second")), name="null") as server:
+            assert [cached(key) for key in ("first", "first", "second", "second")] == [0, 512, 0, 512]
+    finally:
+        made.close(drain=False)
 
 
 def test_a_reply_does_not_depend_on_the_others(backend_name, tmp_path):

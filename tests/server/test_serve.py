@@ -121,13 +121,13 @@ def refusal(capsys, *flags: str) -> str:
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--gpu-memory-limit", "5G"], "--gpu-memory-limit"),
+        (["--gpu-memory-limit", "much"], "5120M"),
         (["--format", "gguf"], "gguf"),
         (["--model-type", "hunyuan"], "qwen3"),
         (["--model-type", "qwen3_tts"], "qwen3"),
     ],
 )
-def test_a_flag_without_an_effect_is_refused(capsys, folder, flags, word):
+def test_a_flag_that_could_have_no_effect_is_refused(capsys, folder, flags, word):
     assert word in refusal(capsys, "--model-path", str(folder), *flags)
 
 

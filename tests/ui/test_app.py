@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes import FakePreferences
@@ -84,7 +85,7 @@ def test_the_phases_of_the_start_are_timed(monkeypatch):
     # GIVEN marks at known times
     monkeypatch.setattr(app, "_marks", {"": 1.0})
     times = iter([1.5, 3.5])
-    monkeypatch.setattr(app.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(app, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     # WHEN two phases are over
     app.mark("qt")
     app.mark("shown")

@@ -11,22 +11,20 @@ from walk import backwards, clipped, faint, nameless, overlapping, place, stops,
 from crane_app.ui import theme
 from crane_app.ui.parts import button
 
-SIZES = (100, 150, 200)
-
 
 @pytest.fixture(params=["light", "dark"])
 def scheme(request):
     theme.set_scheme(request.param)
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture
 def size(request):
     theme.set_text_size(request.param)
     yield request.param
     theme.set_text_size(100)
 
 
-@pytest.fixture(params=["english", "pseudo"])
+@pytest.fixture
 def language(request, qapp):
     """The words as they are, or longer and with accents."""
     if request.param == "english":
@@ -36,6 +34,22 @@ def language(request, qapp):
     qapp.installTranslator(translator)
     yield request.param
     qapp.removeTranslator(translator)
+
+
+# What fits at twice the size, in longer words, fits at half of that; `make soak` tries the rest too.
+CROWDED = pytest.mark.parametrize(
+    ("size", "language"),
+    [
+        (100, "english"),
+        (100, "pseudo"),
+        (200, "pseudo"),
+        *(
+            pytest.param(*rest, marks=pytest.mark.soak)
+            for rest in ((150, "english"), (200, "english"), (150, "pseudo"))
+        ),
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -91,6 +105,7 @@ def test_letters_stand_out_from_their_ground(qtbot, enter, scheme, scene):
     qtbot.waitUntil(legible)
 
 
+@CROWDED
 @pytest.mark.parametrize("scene", SCENES)
 def test_no_words_are_cut_off_in_the_smallest_window(qtbot, enter, size, language, scene):
     window = enter(scene, 1, 1)

@@ -77,10 +77,9 @@ class Backend:
         return leaves.merged(weights, biases)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self._memory())
+        return Cache(layout, self._dtype, self.limit())
 
-    def _memory(self) -> int:
-        """What Metal recommends to hold at once; all of main memory on a CPU."""
+    def limit(self) -> int:
         if self.device.kind == "cpu":
             return memory.physical()
         return int(mx.device_info()["max_recommended_working_set_size"])

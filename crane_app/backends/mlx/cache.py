@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import mlx.core as mx
+import numpy as np
 
 from crane_app.backends.rows import Rows
 from crane_app.contract import BLOCK, Layout
+
+BITS = {2: mx.int16, 4: mx.int32}  # how values of so many bytes travel through numpy, which has no bfloat16
 
 
 @dataclass
@@ -51,7 +54,18 @@ class Cache(Rows):
 
     def nbytes(self) -> int:
         slabs = sum(a.nbytes for slab in self.slabs.values() for a in (*slab.keys, *slab.values) if a is not None)
-        return slabs + sum(k.nbytes + v.nbytes for k, v in self.memories.values())
+        return slabs + sum(k.nbytes + v.nbytes for k, v in self.memories.values()) + self._kept_nbytes()
+
+    def most(self) -> int:
+        size = BLOCK
+        while 2 * size * self.position_nbytes() <= self.budget:
+            size *= 2
+        return size if size * self.position_nbytes() <= self.budget else 0
+
+    def affords(self, length: int) -> bool:
+        size = capacity(length)
+        free = None in self.slabs[size].taken if size in self.slabs else False
+        return free or self._live_nbytes() + size * self.position_nbytes() <= self.budget
 
     def truncate(self, row: int, length: int) -> None:
         """See contract.Cache; what is cut is cleared, for the reason that Slab gives."""
@@ -78,7 +92,12 @@ class Cache(Rows):
 
     def _grow(self, row: int, length: int) -> None:
         old, place = self.homes[row]
-        new, slot = self._slot(row, capacity(length))
+        size = capacity(length)
+        if size not in self.slabs and sum(other is not None for other in old.taken) == 1:
+            self._stretch(row, size)
+            return
+        new, slot = self._slot(row, size)
+        old, place = self.homes[row]  # a squeeze may have moved it
         kept = self._lengths[row]
         for source, target in ((old.keys, new.keys), (old.values, new.values)):
             for layer, array in enumerate(source):
@@ -86,6 +105,21 @@ class Cache(Rows):
                     target[layer][slot, :, :kept] = array[place, :, :kept]
         self.homes[row] = new, slot
         self._vacate(old, place)
+
+    def _stretch(self, row: int, size: int) -> None:
+        """Make the slab of a row that has it to itself longer, a layer at a time: both are never held as a whole."""
+        slab, _ = self.homes[row]
+        self._afford((size - slab.capacity) * self.position_nbytes())
+        slot = slab.taken.index(row)
+        del self.slabs[slab.capacity]
+        for held in (slab.keys, slab.values):
+            for layer, array in enumerate(held):
+                if array is not None:
+                    more = mx.zeros((1, array.shape[1], size - slab.capacity, array.shape[3]), self.dtype)
+                    held[layer] = mx.concatenate([array[slot : slot + 1], more], axis=2)
+                    mx.eval(held[layer])
+        slab.capacity, slab.taken, slab.stale = size, [row], set()
+        self.slabs[size], self.homes[row] = slab, (slab, 0)
 
     def _free(self, row: int) -> None:
         slab, slot = self.homes.pop(row)
@@ -98,8 +132,10 @@ class Cache(Rows):
         slab = self.slabs.get(size)
         if slab is None or None not in slab.taken:
             more = len(slab.taken) if slab is not None else 1
+            if self.nbytes() + more * size * self.position_nbytes() > self.budget:
+                more = 1
             self._afford(more * size * self.position_nbytes())
-            slab = self._widen(slab, size, more)
+            slab = self._widen(self.slabs.get(size), size, more)
         slot = slab.taken.index(None)
         slab.taken[slot] = row
         if slot in slab.stale:
@@ -124,17 +160,68 @@ class Cache(Rows):
         """Free a slot; a slab that is three quarters empty moves its rows together and halves or more."""
         slab.taken[slot] = None
         slab.stale.add(slot)
+        live = sum(row is not None for row in slab.taken)
+        if 4 * live <= len(slab.taken):
+            self._gather(slab, spare=live)
+
+    def _gather(self, slab: Slab, spare: int) -> None:
+        """Move a slab's rows together and leave `spare` free slots behind them; a slab without rows goes."""
         live = [i for i, row in enumerate(slab.taken) if row is not None]
         if not live:
             del self.slabs[slab.capacity]
-        elif 4 * len(live) <= len(slab.taken):
-            spare = live + live
-            for held in (slab.keys, slab.values):
-                held[:] = [None if a is None else a[mx.array(spare)] for a in held]
-            slab.taken = [slab.taken[i] for i in live] + [None] * len(live)
-            slab.stale = set(range(len(live), len(slab.taken)))
-            for place, row in enumerate(slab.taken[: len(live)]):
-                self.homes[row] = slab, place
+            return
+        places = mx.array((live + live)[: len(live) + spare])
+        for held in (slab.keys, slab.values):
+            held[:] = [None if a is None else a[places] for a in held]
+        slab.taken = [slab.taken[i] for i in live] + [None] * spare
+        slab.stale = set(range(len(live), len(slab.taken)))
+        for place, row in enumerate(slab.taken[: len(live)]):
+            self.homes[row] = slab, place
+
+    def _afford(self, nbytes: int) -> None:
+        """What is short is sought in free slots first."""
+        if self.nbytes() + nbytes > self.budget:
+            self._squeeze()
+        super()._afford(nbytes)
+
+    def _squeeze(self) -> None:
+        """Give back all free slots."""
+        for slab in list(self.slabs.values()):
+            if None in slab.taken:
+                self._gather(slab, spare=0)
+
+    def _live_nbytes(self) -> int:
+        """Bytes that would be left after a squeeze."""
+        free = sum(slab.capacity * slab.taken.count(None) for slab in self.slabs.values())
+        return self.nbytes() - free * self.position_nbytes()
+
+    def _copy(self, row: int, start: int) -> list[mx.array]:
+        """Of each layer [2, G, BLOCK, D]. Computed at once: a slice that waits would have the slab copied."""
+        (slab, slot), cut = self.homes[row], slice(start, start + BLOCK)
+        block = [mx.stack([k[slot, :, cut], v[slot, :, cut]]) for k, v in zip(slab.keys, slab.values, strict=True)]
+        mx.async_eval(block)
+        return block
+
+    def _write(self, row: int, start: int, blocks: list[list[mx.array]]) -> None:
+        (slab, slot), end = self.homes[row], start + BLOCK * len(blocks)
+        for layer, parts in enumerate(zip(*blocks, strict=True)):
+            both = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+            slab.keys[layer][slot, :, start:end] = both[0]
+            slab.values[layer][slot, :, start:end] = both[1]
+
+    def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
+        slab, slot = self.homes[row]
+        layers = (
+            mx.stack([k[slot, :, :length], v[slot, :, :length]]) for k, v in zip(slab.keys, slab.values, strict=True)
+        )
+        return tuple(np.array(both.view(BITS[both.itemsize])) for both in layers)
+
+    def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
+        slab, slot = self.homes[row]
+        for layer, bits in enumerate(layers):
+            both = mx.array(bits).view(self.dtype)
+            slab.keys[layer][slot, :, : both.shape[2]] = both[0]
+            slab.values[layer][slot, :, : both.shape[2]] = both[1]
 
 
 def capacity(length: int) -> int:

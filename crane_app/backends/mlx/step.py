@@ -1,4 +1,7 @@
-"""A step on MLX: the host's plan, split into decode rows that share a slab and chunks that stand alone."""
+"""A step on MLX: the host's plan, split into decode rows that share a slab and chunks that stand alone.
+
+A row whose tokens run singly is in one group of decode rows after the other: a call never has a row twice.
+"""
 
 from __future__ import annotations
 
@@ -65,15 +68,17 @@ class Step:
         self.cache = cache
         self.spans, self.form = host.spans, host.form
         self.positions = mx.array(host.positions)
-        self.memories = () if host.cuts is None else tuple(zip(host.spans, host.cuts[:-1], host.cuts[1:], strict=True))
+        self.memories = () if host.cuts is None else tuple(zip(host.whole, host.cuts[:-1], host.cuts[1:], strict=True))
         self.out = mx.array(host.out)
         self.whole_out = len(host.out) == len(host.tokens)
-        groups: dict[int, list[Span]] = {}
+        groups: dict[tuple[int, int], list[Span]] = {}
+        seen: dict[int, int] = {}
         chunks = []
         for span in host.spans:
             slab, slot = cache.homes[span.row]
             if span.new == 1:
-                groups.setdefault(slab.capacity, []).append(span)
+                times = seen[span.row] = seen.get(span.row, 0) + 1
+                groups.setdefault((times, slab.capacity), []).append(span)
             else:
                 chunks.append(Chunk(slab, slot, span))
         decodes = [_decode(cache, spans, len(host.tokens)) for spans in groups.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,13 +14,15 @@ from crane_app.backends import memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
+from crane_app.backends.torch import cuda, sampling
 from crane_app.backends.torch import leaf as leaves
-from crane_app.backends.torch import sampling
 from crane_app.backends.torch.cache import Cache
 from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import Step
 from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
+
+log = logging.getLogger(__name__)
 
 
 def create(device: str, dtype: DType | None) -> Backend:
@@ -48,10 +51,18 @@ class Backend:
         )
         self.device = Device("torch", device.type, name)
         self.dtype: DType = dtype
-        self.ops = Ops(device)
+        self.ops = self._kernels(device) or Ops(device)
         self.packs = leaves.packable(leaves.TYPES[dtype], device)
         self._device = device
         self._dtype = leaves.TYPES[dtype]
+
+    def _kernels(self, device: torch.device) -> Ops | None:
+        if device.type != "cuda":
+            return None
+        if not cuda.has_kernels():
+            log.warning("Triton is not installed, so this GPU runs PyTorch's own kernels, several times slower.")
+            return None
+        return cuda.KernelOps(device)
 
     def array(self, x: np.ndarray) -> torch.Tensor:
         kind = self._dtype if np.issubdtype(x.dtype, np.floating) else torch.int32
@@ -78,10 +89,12 @@ class Backend:
         return leaves.tensor(host, self._dtype, self._device)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self._device, self._memory())
+        return Cache(layout, self._dtype, self._device, self.limit())
 
-    def _memory(self) -> int:
-        return torch.cuda.mem_get_info(self._device)[1] if self._device.type == "cuda" else memory.physical()
+    def limit(self) -> int:
+        if self._device.type != "cuda":
+            return memory.physical()
+        return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
 
     def step(self, cache: Cache, work: Sequence[Work]) -> Step:
         host = host_step(cache, work)
@@ -90,7 +103,11 @@ class Backend:
         return self.place(cache, host)
 
     def runner(self, model: Model) -> Runner:
-        return Runner(self, model)
+        if not isinstance(self.ops, cuda.KernelOps) or any(slot.kind == "memory" for slot in model.layout):
+            return Runner(self, model)
+        from crane_app.backends.torch.graphs import DecodeRunner
+
+        return DecodeRunner(self, model)
 
     def call(self, work: Callable[..., torch.Tensor], *arrays: torch.Tensor) -> torch.Tensor:
         with self.running():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from crane_app.backends.rows import Rows, blocks
-from crane_app.contract import Layout
+from crane_app.contract import BLOCK, Layout
 from crane_app.errors import NotEnoughMemory
+
+BITS = {2: torch.int16, 4: torch.int32}  # how values of so many bytes travel through numpy, which has no bfloat16
 
 
 @dataclass
@@ -33,7 +36,13 @@ class Cache(Rows):
         return self.rows[row].capacity
 
     def nbytes(self) -> int:
-        return sum(t.nbytes for row in self.rows.values() for t in (*row.keys, *row.values) if t is not None)
+        rows = sum(t.nbytes for row in self.rows.values() for t in (*row.keys, *row.values) if t is not None)
+        return rows + self._kept_nbytes()
+
+    def addresses(self, row: int) -> np.ndarray:
+        """int64 [layers, 2]: where the row's keys and values begin; they move when it grows."""
+        held = self.rows[row]
+        return np.array([(k.data_ptr(), v.data_ptr()) for k, v in zip(held.keys, held.values, strict=True)])
 
     def memorise(self, row: int, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Fill a memory slot with keys and values [G, C, D]; raises NotEnoughMemory."""
@@ -62,6 +71,32 @@ class Cache(Rows):
 
     def _free(self, row: int) -> None:
         del self.rows[row]
+
+    def _copy(self, row: int, start: int) -> list[torch.Tensor]:
+        """Of each layer [2, G, BLOCK, D]."""
+        held, cut = self.rows[row], slice(start, start + BLOCK)
+        try:
+            return [torch.stack([k[:, cut], v[:, cut]]) for k, v in zip(held.keys, held.values, strict=True)]
+        except RuntimeError as error:
+            raise NotEnoughMemory("No memory is left to keep a part of this conversation.") from error
+
+    def _write(self, row: int, start: int, blocks: list[list[torch.Tensor]]) -> None:
+        held = self.rows[row]
+        for i, block in enumerate(blocks):
+            cut = slice(start + i * BLOCK, start + (i + 1) * BLOCK)
+            for k, v, both in zip(held.keys, held.values, block, strict=True):
+                k[:, cut], v[:, cut] = both[0], both[1]
+
+    def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
+        held = self.rows[row]
+        layers = (torch.stack([k[:, :length], v[:, :length]]) for k, v in zip(held.keys, held.values, strict=True))
+        return tuple(both.view(BITS[both.itemsize]).cpu().numpy() for both in layers)
+
+    def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
+        held = self.rows[row]
+        for k, v, bits in zip(held.keys, held.values, layers, strict=True):
+            both = torch.from_numpy(bits).to(self.device).view(self.dtype)
+            k[:, : both.shape[2]], v[:, : both.shape[2]] = both[0], both[1]
 
     def _zeros(self, heads: int, capacity: int, dim: int) -> torch.Tensor:
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 
 from crane_app.backends.plan import HostStep
 from crane_app.backends.torch.cache import Cache
+from crane_app.contract import Layout, Span
 
 
 class Step:
@@ -15,7 +19,7 @@ class Step:
         self.cache = cache
         self.spans, self.form = host.spans, host.form
         self.positions = torch.from_numpy(host.positions).to(cache.device)
-        self.memories = () if host.cuts is None else tuple(zip(host.spans, host.cuts[:-1], host.cuts[1:], strict=True))
+        self.memories = () if host.cuts is None else tuple(zip(host.whole, host.cuts[:-1], host.cuts[1:], strict=True))
         self.out = torch.from_numpy(host.out).to(cache.device)
         self._masks: dict[tuple[int, int, int], torch.Tensor] = {}
 
@@ -29,3 +33,21 @@ class Step:
             seen = place <= query
             self._masks[key] = seen & (place > query - window) if window else seen
         return self._masks[key]
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """One token of each of R rows, for kernels that find a row's keys by their address. See contract.Step.
+
+    positions: int32 [R], also how many positions a row holds before; capacities: int32 [R]; addresses: int64
+    [layers, R, 2], of keys and values; splits: a power of two of kernels.attention.SPLIT positions, enough for all.
+    """
+
+    layout: Layout
+    positions: torch.Tensor
+    capacities: torch.Tensor
+    addresses: torch.Tensor
+    out: torch.Tensor
+    splits: int
+    spans: tuple[Span, ...] = ()
+    form: Literal["decode"] = "decode"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from crane_app import settings
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.process import logbook, tied
 from crane_app.engine.process.link import Gone, Link, Peer, Refused, greet_client
@@ -178,7 +179,8 @@ def _on_terminate(host: Host) -> None:
 def _engine() -> Served:
     from crane_app.engine.engine import Engine
 
-    return Engine(start=False)
+    limit, reuse = settings.now("gpu-memory-limit"), settings.now("prefix-reuse")
+    return Engine(start=False, memory_limit=limit or "", reuse=reuse or "all")
 
 
 def main(argv: Sequence[str] | None = None, make: Callable[[], Served] = _engine, version: str = VERSION) -> int:

@@ -15,11 +15,16 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from crane_app.contract.cache import BLOCK as BLOCK
+from crane_app.contract.cache import Cache as Cache
+from crane_app.contract.cache import Layout as Layout
+from crane_app.contract.cache import Saved as Saved
+from crane_app.contract.cache import Slot as Slot
+
 Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
 Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's
 Use = Literal["product", "table", "tied"]  # of a matrix: multiplied by; gathered from; both, as a tied head
 DType = Literal["float32", "float16", "bfloat16"]
-BLOCK = 256  # rows grow in blocks of this many positions, and prompts are cut on this grid
 
 
 @dataclass(frozen=True)
@@ -38,53 +43,6 @@ class Leaf(Protocol):
     """A parameter as a backend holds it: weight, bias, packing and merging are its own business."""
 
     shape: tuple[int, ...]  # logical [O, I]; [X, O, I] for stacked experts; [O, I, K] for a convolution; [E] for a norm
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What one layer keeps for one row.
-
-    `full` keeps all keys; `window` may drop keys older than `window` positions (0: no limit);
-    `memory` is filled once by `Ops.remember` and read by `Ops.recall` (cross-attention).
-    """
-
-    kind: Literal["full", "window", "memory"]
-    heads: int
-    dim: int
-    window: int = 0
-
-
-Layout = tuple[Slot, ...]
-
-
-class Cache(Protocol):
-    """What the rows of one model hold on the device. Only the device thread calls it.
-
-    Lengths are known on the host; no method reads the device. A row id stays valid until `close`.
-    """
-
-    layout: Layout
-
-    def open(self, reserve: int) -> int:
-        """A new empty row with room for `reserve` positions; raises NotEnoughMemory before anything is taken."""
-
-    def reserve(self, row: int, length: int) -> None:
-        """Make room for at least `length` positions, in whole blocks; what is cached stays. The only growth."""
-
-    def room(self, row: int) -> int:
-        """Positions the row can hold without growing."""
-
-    def length(self, row: int) -> int:
-        """Positions cached."""
-
-    def truncate(self, row: int, length: int) -> None:
-        """Forget all positions from `length` on; asking for more than is cached is a ValueError."""
-
-    def close(self, row: int) -> None:
-        """Give the row's memory back."""
-
-    def nbytes(self) -> int:
-        """Exact bytes held on the device for all rows."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +81,8 @@ class Work:
     """What one row does in one step.
 
     tokens: int32 [L]; None is one token, the one that the step before drew for this row.
+    singly: they run as L spans of one token, each as it would in a step of its own, which is how generated tokens are
+        run again: the same bits, which a chunk of them need not give.
     logits: how many of the last tokens get logits: 0 for a middle chunk, L to score all of them.
     draw: how a token is drawn from each of these logits; None draws greedily.
     seen: int32, the row's prompt and output so far (without a token still on the device), for penalties.
@@ -140,6 +100,7 @@ class Work:
     seen: np.ndarray | None = None
     made: int = 0
     top: int = 0
+    singly: bool = False
     positions: np.ndarray | None = None
     memory: int = 0
     states: Array | None = None
@@ -158,10 +119,10 @@ class Span:
 class Step(Protocol):
     """What a forward may know. Made by the backend from a host plan; its index arrays live on the device."""
 
-    spans: tuple[Span, ...]  # for ops; models may not look
+    spans: tuple[Span, ...]  # for ops; models may not look. A row stands in several where its work runs singly
     positions: Array  # int32 [N], or [3, N]
     out: Array  # int32 [M], which of [N] go through the head
-    form: Literal["mixed", "decode"]  # decode: one token a row
+    form: Literal["mixed", "decode"]  # decode: one token a row, each row once
 
 
 class Ops(Protocol):
@@ -394,6 +355,9 @@ class Backend(Protocol):
 
     def used(self) -> int:
         """Bytes the library holds on the device."""
+
+    def limit(self) -> int:
+        """Bytes that this process may hold on the device: what Metal recommends, what is free on a GPU, all of RAM."""
 
     def trim(self) -> None:
         """Give back memory that the library holds in reserve."""
