@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from crane_app.engine.interface import EngineLike
-from crane_app.engine.request import ModelCard
+from crane_app.engine.request import ModelCard, Stats
 from crane_app.errors import BadInput, CraneError
 from crane_app.platform import addresses
 from crane_app.server.app import build
@@ -110,19 +110,20 @@ def serve(
     _log()
     with bound(host, port) as listener, opened() as (engine, own):
         server = Server(build(engine, own, access, limits))
-        for line in banner(own, engine.stats().cache_nbytes, _url(listener), access, limits):
+        for line in banner(own, engine.stats(), _url(listener), access, limits):
             print(line, flush=True)
         server.run([listener])
     print("Ended.", flush=True)
     return 0
 
 
-def banner(own: dict[str, ModelCard], cache_nbytes: int, url: str, access: Access, limits: Limits) -> Iterator[str]:
+def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, limits: Limits) -> Iterator[str]:
     """What is served, how, where, and to whom."""
     for name, card in own.items():
         how = f"{card.architecture}, {card.backend} on {card.device} in {card.dtype}"
         yield f"model    {name}: {how}, {_room(card, limits)}"
-    yield f"cache    kv_bytes {cache_nbytes}, kv_budget: what the device gives; {limits.max_concurrent} answers at once"
+    room = max(stats.limit_nbytes - stats.weights_nbytes, 0) if stats.limit_nbytes else "what the device gives"
+    yield f"cache    kv_bytes {stats.cache_nbytes}, kv_budget {room}; {limits.max_concurrent} answers at once"
     whom = "this machine only" if access.loopback else "all machines that reach it"
     locked = f"{len(access.keys)} keys" if access.keys else "no key"
     yield f"access   {whom}, {locked}; web pages of {', '.join(access.origins) or 'this address only'}"
