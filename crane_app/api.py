@@ -276,7 +276,7 @@ class Model:
 
     def __repr__(self) -> str:
         card = self.card
-        return f"<{card.architecture} {card.name} on {card.device} in {card.dtype}>"
+        return f"<{card.architecture} {card.name} on {card.device} in {card.numbers}>"
 
     def _running(self) -> EngineLike:
         if self._engine is None:
@@ -284,16 +284,24 @@ class Model:
         return self._engine
 
 
-def load(path: str | Path, device: str = "auto", dtype: str | None = None, backend: str | None = None) -> Model:
+def load(
+    path: str | Path,
+    device: str = "auto",
+    dtype: str | None = None,
+    backend: str | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
+) -> Model:
     """The model in a folder or in a GGUF file.
 
-    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best.
+    device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
+    packs the weights in so many bits. exact: compute with the numbers that packed weights have, in float32.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
     folder = Path(path).expanduser()
     engine, name = _SHARED.take(folder)
     try:
-        stream = engine.load(str(folder.absolute()), name, backend, device, dtype)
+        stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact)
         try:
             for event in events(stream):
                 if isinstance(event, Part):
@@ -331,7 +339,9 @@ class _Shared:
         with self._lock:
             if self._engine is None:
                 self._engine = Engine(
-                    memory_limit=settings.now("gpu-memory-limit") or "", reuse=settings.now("prefix-reuse") or "all"
+                    memory_limit=settings.now("gpu-memory-limit") or "",
+                    reuse=settings.now("prefix-reuse") or "all",
+                    threads=settings.now("threads"),
                 )
                 atexit.register(self._engine.close, drain=False)
             name = folder.name or str(folder)

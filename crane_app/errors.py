@@ -25,6 +25,10 @@ class PromptTooLong(BadInput):
     """A prompt that leaves the context no room for an answer."""
 
 
+class BadGrammar(BadInput):
+    """A schema, pattern or grammar that an answer cannot be held to."""
+
+
 class Unsupported(CraneError):
     """Asked for something this build, machine or model does not do."""
 

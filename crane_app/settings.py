@@ -58,6 +58,7 @@ class Setting:
 LOOKS, CHAT, DICTATION, SPEAKING = "Appearance", "Chat", "Dictation", "Reading aloud"
 MODELS, COMPUTING, SERVER = "Models", "Computing", "Server"
 DTYPES = ("float32", "float16", "bfloat16")
+QUANTS = ("q4", "q5", "q6", "q8")  # those of host.QUANTS
 FOLDER = "The model that answers: its folder with config.json and *.safetensors, or its .gguf file."
 # fmt: off
 SETTINGS = (
@@ -113,6 +114,10 @@ SETTINGS = (
             ("auto", "cpu", "cuda", "metal"), ("The best there is", "CPU", "NVIDIA GPU", "Apple GPU")),
     Setting("dtype", "choice", None, "How numbers are kept; what suits the device if not given.", COMPUTING,
             "Number type", DTYPES, DTYPES, unset="The device's best"),
+    Setting("threads", "whole", 0, "Threads of the processor that compute; 0: one for each of its fast cores.",
+            COMPUTING, "Threads", high=1024),
+    Setting("quantize", "choice", None, "In how many bits weights are kept; as the model has them if not given.",
+            COMPUTING, "Bits of a weight", QUANTS, ("4 bits", "5 bits", "6 bits", "8 bits"), unset="As the model is"),
     Setting("serve-at-start", "yes-no", False, "Whether the server is on as soon as Crane is open.",
             SERVER, "On from the start"),
     Setting("served-model", "folder", None, "The model that the window's server offers; the chat's if not given."),

@@ -23,6 +23,7 @@ SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}  # sys.platf
 BACKENDS = ("torch", "mlx")
 MOST_MB = {"torch": 400, "mlx": 150}  # of the compressed artefact, in 10^6 bytes
 
+NATIVE = "crane_app.backends.torch._native"  # built in place by make install, and loaded by ctypes
 # mlx's C++ imports the first two by itself, where no analysis sees it; without them the frozen program dies.
 MLX = ("mlx._reprlib_fix", "mlx.__array_api_info", "mlx.core", "mlx.nn", "mlx.utils", "mlx.optimizers")
 READER_MODELS = (
@@ -56,6 +57,7 @@ NEVER = (
     "ruff",
     "scipy",
     "sentencepiece",
+    "setuptools",
     "starlette",
     "tensorboard",
     "tkinter",
@@ -86,6 +88,7 @@ UNUSED = (
     *(f"libQt6{name}*" for name in ("EglFS", "OpenGL", "Pdf", "Qml", "Quick")),  # links to those
     "PySide6/*VirtualKeyboard*",
     "PySide6/opengl32sw.dll",
+    "cv2/opencv_videoio_ffmpeg*",  # on Windows it is looked for when a film is opened
     "torch/bin/[!t]*",
     "torch/bin/test_*",
     "torch/include/*",
@@ -130,7 +133,7 @@ def plan(system: str = "", backend: str = "") -> Plan:
     if backend not in BACKENDS or (system, backend) in (("darwin", "torch"), ("win32", "mlx")):
         raise SystemExit(f"Crane is not packed with {backend} on {SYSTEMS[system]}.")
     other = BACKENDS[1 - BACKENDS.index(backend)]
-    hidden = [*own_modules(other), *_mlx(system)] if backend == "mlx" else [*own_modules(other), "torch"]
+    hidden = [*own_modules(other), *_mlx(system)] if backend == "mlx" else [*own_modules(other), "torch", NATIVE]
     absent = (other, f"crane_app.backends.{other}", *(("transformers", "mlx_lm") if system != "darwin" else ()))
     return Plan(
         system=system,
@@ -214,7 +217,10 @@ def lacking(plan: Plan) -> list[str]:
     """The packages that this bundle is made of and that are not installed here."""
     wanted = ["PySide6", "rapidocr", "onnxruntime", "PyInstaller", plan.backend]
     wanted += ["mlx_lm"] if plan.system == "darwin" else []
-    return [name for name in wanted if importlib.util.find_spec(name) is None]
+    lacks = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if (plan.system, plan.backend) == ("linux", "torch") and not any(PACKAGE.glob("backends/torch/_native.*")):
+        lacks.append(f"{NATIVE} (make install builds it where there is a compiler for C)")
+    return lacks
 
 
 def _mlx(system: str) -> Iterator[str]:

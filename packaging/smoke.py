@@ -233,6 +233,7 @@ def examines_itself(packed: Packed) -> str:
     expect(not lacking, f"it lacks {', '.join(lacking)}")
     expect(not found["broken"], f"phases of a start: {found['broken']}")
     expect("pip install" not in told, "it sends to pip")
+    expect("no kernels" not in told, "it has no kernels of Crane's own")
     names = {one["name"] for one in found["findings"]}
     expect({"screen", "font: emoji"} <= names, f"it looked at {sorted(names)} only")
     wrong = [check for check in found["checks"] if not check["ok"]]
@@ -328,7 +329,8 @@ def _try(packed: Packed, picture: Path | None) -> int:
 def traces(packed: Packed, before: list[str]) -> list[str]:
     """What is where nothing should be: in the program's folder, in the temporary one, in the home."""
     found = sorted({*packed.files()} ^ {*before})
-    found += [str(path) for path in packed.temporary.rglob("*") if path.is_file()]
+    compiled = packed.temporary / "mlx"  # MLX keeps there what it has compiled, on a machine with a compiler
+    found += [str(path) for path in packed.temporary.rglob("*") if path.is_file() and compiled not in path.parents]
     own = {"crane", *SYSTEMS_OWN}
     found += [str(path) for path in packed.home.rglob("*") if path.is_file() and not own & {*path.parts}]
     return found

@@ -31,6 +31,7 @@ def _cuda() -> bool:
 CONDITIONS: dict[str, Callable[[], bool]] = {
     "mlx": lambda: find_spec("mlx") is not None,
     "torch": lambda: find_spec("torch") is not None,
+    "kernels": lambda: find_spec("torch") is not None and find_spec("crane_app.backends.torch._native") is not None,
     "triton": lambda: find_spec("triton") is not None,
     "mlx-lm": lambda: find_spec("mlx_lm") is not None,
     "transformers": lambda: find_spec("transformers") is not None,
@@ -38,6 +39,7 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "curl": lambda: shutil.which("curl") is not None,
     "node": lambda: shutil.which("node") is not None,
     "sox": lambda: shutil.which("sox") is not None,
+    "cc": lambda: shutil.which("cc") is not None,
     "pyinstaller": lambda: find_spec("PyInstaller") is not None,
     "desktop-file-validate": lambda: shutil.which("desktop-file-validate") is not None,
     "appstreamcli": lambda: shutil.which("appstreamcli") is not None,

@@ -39,6 +39,16 @@ the Origin.
 - /v1/responses keeps nothing: a conversation is sent whole each time, and `store` is as if it were false. A thought is
   an item of its own, told whole as reasoning_text.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).
+- A schema, a pattern, a list of choices or a grammar is enforced token by token, `strict` or not, after the thought.
+  What cannot be enforced (`not`, `if`, `uniqueItems`, look-around), has more than 131,072 characters or 1,000
+  properties, or is not compiled within ten seconds is 400 and names the field. Properties come in the order of the
+  schema. An answer that reaches `max_tokens` is cut like any other. Log-probabilities are the model's own, as if
+  nothing were enforced.
+- A tool that must be called is called, with arguments that fit its schema, in the form that the chat template shows:
+  JSON between `<tool_call>` tags (Qwen, Hermes), `<function=...>` (Qwen3-Coder), a list between `<tool_calls>` tags
+  (Hunyuan). Under `auto` a call is what can be read as one, and all else stays text; in a stream the arguments come as
+  they are written, so that a call which breaks off in them has been told already. `strict` of a function is enforced
+  where a call is.
 - Pictures and sound in messages are refused until a model here reads them. Paths are never opened, and addresses are
   fetched with --allow-url-fetch only, where they are on the internet.
 """

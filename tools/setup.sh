@@ -66,6 +66,8 @@ for line in sys.stdin:
 
 absent_voice() { [ "$system" != Linux ] || has espeak-ng || printf 'espeak-ng '; }
 
+absent_compiler() { [ "$system" != Linux ] || has cc || has gcc || printf 'gcc libc6-dev '; }
+
 absent_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null || printf 'python3.11-venv '; }
 
 how() { # packages -> what a person does about them
@@ -100,13 +102,13 @@ The commands that open no window work without them: make demo, make lint."
 }
 
 prepare_system() {
-    packages=$(absent_venv)$(absent "$QT")$(absent "$SOUND")$(absent_voice)
+    packages=$(absent_venv)$(absent "$QT")$(absent "$SOUND")$(absent_voice)$(absent_compiler)
     [ -n "$packages" ] || return 0
     install_packages $packages
     # One package that cannot be had must not cost the others.
     required=$(absent_venv)$(absent "$QT")
     [ -z "$required" ] || install_packages $required
-    packages=$(absent_venv)$(absent "$QT")$(absent "$SOUND")$(absent_voice)
+    packages=$(absent_venv)$(absent "$QT")$(absent "$SOUND")$(absent_voice)$(absent_compiler)
     [ -n "$packages" ] || return 0
     [ -z "$(absent_venv)" ] || fail "$python cannot make virtual environments. Install what is missing, then run make again:
 $(how "$packages")"
@@ -164,7 +166,7 @@ lock() { # until this script and what it started have ended
 }
 
 key() { # what the packages depend on
-    cat pyproject.toml tools/setup.sh | cksum
+    cat pyproject.toml tools/setup.sh crane_app/backends/torch/csrc/* | cksum
     "$bin/python" -V 2>&1
 }
 

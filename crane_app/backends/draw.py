@@ -1,4 +1,4 @@
-"""How the tokens of a step are drawn, prepared on the host: penalties, filters and noise as small numpy arrays.
+"""How the tokens of a step are drawn, prepared on the host: masks, penalties, filters and noise as small numpy arrays.
 
 A row's token must not depend on the other rows of its step, so positions are grouped by what their own parameters ask
 for (greedy, in order of id, among the K best) and never padded to another row's K.
@@ -53,6 +53,14 @@ class Penalties:
     carried: np.ndarray
 
 
+@dataclass(frozen=True)
+class Masks:
+    """For positions `index` int32 [m]: bits of the tokens that may be drawn, int32 [m, (V + 31) // 32]."""
+
+    index: np.ndarray
+    bits: np.ndarray
+
+
 @dataclass
 class Draw:
     """All that `Ops.sample` needs but the logits. `inputs` [M] is set by the runner: each position's input token."""
@@ -60,7 +68,13 @@ class Draw:
     groups: tuple[Group, ...]
     penalties: Penalties | None
     bias: tuple[tuple[int, np.ndarray, np.ndarray], ...]
+    masks: Masks | None = None
     inputs: Any = field(default=None)
+
+    @property
+    def adjusted(self) -> bool:
+        """The logits are not drawn from as they are."""
+        return bool(self.masks is not None or self.penalties is not None or self.bias)
 
     @property
     def whole(self) -> bool:
@@ -70,7 +84,7 @@ class Draw:
     @property
     def greedy(self) -> bool:
         """Every position takes its likeliest token as it is."""
-        return self.whole and self.groups[0].way == "greedy" and self.penalties is None and not self.bias
+        return self.whole and self.groups[0].way == "greedy" and not self.adjusted
 
 
 class _Place(NamedTuple):
@@ -97,7 +111,8 @@ def _noise(seed: int, choice: int, block: int, head: int) -> tuple[float, ...]:
 
 def plan_draw(work: Sequence[Work], starts: Sequence[int]) -> Draw:
     """The draw of a step's works; starts are the rows' cached lengths before it."""
-    if all(item.draw is None or item.draw.plain for item in work):
+    masks = _masks(work)
+    if masks is None and all(item.draw is None or item.draw.plain for item in work):
         return Draw((_greedy(sum(item.logits for item in work)),), None, ())
     places = [place for item, start in zip(work, starts, strict=True) for place in _places(item, start)]
     bias = [
@@ -105,7 +120,16 @@ def plan_draw(work: Sequence[Work], starts: Sequence[int]) -> Draw:
         for i, p in enumerate(places)
         if p.sampling.logit_bias
     ]
-    return Draw(_groups(places), _penalties(places), tuple(bias))
+    return Draw(_groups(places), _penalties(places), tuple(bias), masks)
+
+
+def _masks(work: Sequence[Work]) -> Masks | None:
+    if all(item.allowed is None for item in work):
+        return None
+    ends = np.cumsum([item.logits for item in work])
+    found = [(end - 1, item.allowed) for end, item in zip(ends, work, strict=True) if item.allowed is not None]
+    index, bits = zip(*found, strict=True)
+    return Masks(np.array(index, np.int32), np.stack(bits).view(np.int32))
 
 
 def _places(item: Work, start: int) -> list[_Place]:

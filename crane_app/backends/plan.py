@@ -95,11 +95,25 @@ def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) 
         return
     if item.draw is not None and any(not 0 <= i < vocabulary for i in item.draw.logit_bias):
         raise ValueError(f"row {item.row}: its logit bias names a token outside the vocabulary of {vocabulary}")
+    if item.allowed is not None:
+        _check_allowed(item, vocabulary)
     if item.tokens is not None:
         low, high = int(np.min(item.tokens)), int(np.max(item.tokens))
         if low < 0 or high >= vocabulary:
             wrong = low if low < 0 else high
             raise ValueError(f"row {item.row}: token {wrong} is outside the vocabulary of {vocabulary}")
+
+
+def _check_allowed(item: Work, vocabulary: int) -> None:
+    assert item.allowed is not None
+    if item.logits != 1:
+        raise ValueError(f"row {item.row} says what may be drawn, and has {item.logits} logits, not 1")
+    words = (vocabulary + 31) // 32
+    if item.allowed.dtype != np.uint32 or item.allowed.shape != (words,):
+        raise ValueError(f"row {item.row} needs bits uint32 [{words}], not {item.allowed.dtype} {item.allowed.shape}")
+    spare = np.uint32(2**32 - 1) >> np.uint32(words * 32 - vocabulary)  # bits of the last word that are tokens
+    if not (item.allowed[:-1].any() or item.allowed[-1] & spare):
+        raise ValueError(f"row {item.row} may draw no token at all")
 
 
 def _positions(work: Sequence[Work], spans: Sequence[Span]) -> np.ndarray:

@@ -14,9 +14,13 @@ from crane_app.contract import Array, Drawn, Inputs, Model, Outputs, Result, Wor
 
 
 class Runner:
-    """Batched runner over a backend's `place`, `carry`, `join`, `submit` and `rank`."""
+    """Batched runner over a backend's `place`, `carry`, `join`, `submit` and `rank`.
+
+    notes: what a person should know about how it runs.
+    """
 
     batched = True
+    notes: tuple[str, ...] = ()
 
     def __init__(self, backend: Any, model: Model):
         self.model = model

@@ -5,7 +5,6 @@ Activations, index arrays and writes are left out; they are small beside these.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +48,8 @@ def reads(loaded: Loaded) -> Reads:
     dense = [p for p in parameters if p not in gathered and p not in experts]
     cached = tuple((2 * slot.heads * slot.dim * width, slot.window) for slot in loaded.runner.layout)
     count, top = getattr(config, "experts", 0), getattr(config, "top_k", 0)
-    return Reads(_nbytes(dense, width), _nbytes(experts, width), count or 1, top or 1, cached)
+    sizes = loaded.sizes
+    return Reads(_nbytes(dense, sizes), _nbytes(experts, sizes), count or 1, top or 1, cached)
 
 
 def _is_rows(parameter: Any) -> bool:
@@ -57,5 +57,7 @@ def _is_rows(parameter: Any) -> bool:
     return isinstance(parameter, Table) and len(parameter.leaf.shape) == 2 and "embed_tokens" in parameter.leaf.path
 
 
-def _nbytes(parameters: list[Any], width: int) -> int:
-    return width * sum(math.prod(shape) for shape in names(parameters).values())
+def _nbytes(parameters: list[Any], sizes: dict[str, int]) -> int:
+    """Bytes of parameters as they are on the device; experts may be named one by one or as two stacks."""
+    stacks = [path for p in parameters if isinstance(p, Experts) for path in p.stacked()]
+    return sum(sizes.get(name, 0) for name in (*names(parameters), *stacks))

@@ -28,7 +28,8 @@ def _head(report: Report) -> Iterator[str]:
     model, setup = report["model"], report["setup"]
     threads = "threads as each library chooses" if setup["threads"] is None else f"threads: {setup['threads']}"
     yield f"{model['architecture']}, {_gb(model['weights'])} of weights: {model['folder']}"
-    yield f"{setup['dtype']} on {setup['backend']} {setup['device']} ({setup['name'] or 'unknown'}), {threads}"
+    numbers = f"{setup['quantize']}, {setup['dtype']}" if setup["quantize"] else setup["dtype"]
+    yield f"{numbers} on {setup['backend']} {setup['device']} ({setup['name'] or 'unknown'}), {threads}"
     for name, versions in setup["peers"].items():
         if name not in report["skipped"]:
             yield f"beside {name}: " + ", ".join(f"{package} {number}" for package, number in versions.items())

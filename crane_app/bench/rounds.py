@@ -34,6 +34,7 @@ class Plan:
     backend: str | None = None
     device: str = "auto"
     dtype: str | None = None
+    quantize: str | None = None
     threads: int | None = None
     contexts: tuple[int, ...] = (128, 1024)
     batches: tuple[int, ...] = (1, 4)
@@ -103,6 +104,7 @@ def run(plan: Plan, say: Callable[[str], object] = lambda _: None) -> Report:
 def _crane(plan: Plan, stack: ExitStack) -> tuple[Side, Report, Report]:
     """Crane, loaded; its model's facts; and how long loading took, before and after the files were in memory."""
     given = {"backend": plan.backend, "device": plan.device, "dtype": plan.dtype, "threads": plan.threads}
+    given |= {"quantize": plan.quantize}
     given["folder"] = str(plan.folder)
     try:
         dropped = forget(plan.folder)
@@ -239,6 +241,7 @@ def _model(plan: Plan, ready: Report) -> Report:
 def _setup(plan: Plan, ready: Report, peers: Report) -> Report:
     return {
         **{key: ready[key] for key in ("backend", "device", "name", "dtype")},
+        "quantize": plan.quantize,
         "threads": plan.threads,
         "rounds": plan.rounds,
         "steps": plan.steps,

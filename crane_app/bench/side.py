@@ -29,9 +29,11 @@ ROW = 2**20  # numbers in a row of it
 class Crane:
     """A loaded model. The rows of a decode stay as they are until another case is asked for."""
 
-    def __init__(self, folder: str, backend: str | None, device: str, dtype: Any, threads: int | None):
+    def __init__(
+        self, folder: str, backend: str | None, device: str, dtype: Any, threads: int | None, quantize: Any = None
+    ):
         # `threads` came with the environment: a library reads it when it is imported, before any request.
-        self.loaded: Loaded = load(Path(folder), backend, device, dtype)
+        self.loaded: Loaded = load(Path(folder), backend, device, dtype, quantize)
         if self.loaded.listener is not None:
             raise Unsupported(f"{Path(folder).name} turns speech into text; the bench measures models that write text.")
         self.rows: tuple[int, ...] = ()

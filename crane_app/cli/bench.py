@@ -17,7 +17,7 @@ SENTENCE = "Measure how fast a model runs here, alone or beside other programs"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize")
     add = parser.add_argument
     add("--random-weights", metavar="NAME", help="A real-size model of random weights, such as qwen3-0.6b, for --model")
     kept = parser.add_mutually_exclusive_group()
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             backend=args.backend,
             device=args.device,
             dtype=args.dtype,
+            quantize=args.quantize,
             threads=args.threads,
             contexts=tuple(args.contexts),
             batches=tuple(args.batches),

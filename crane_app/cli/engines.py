@@ -24,7 +24,11 @@ from crane_app.errors import BadCheckpoint, BadInput, CraneError
 from crane_app.media.files.gguf import holds_gguf
 from crane_app.pipelines.chat import events
 
-LIKE = {"gpu-memory-limit": "memory_limit", "prefix-reuse": "prefix_reuse"}  # an engine's settings, in its Stats
+LIKE = {
+    "gpu-memory-limit": "memory_limit",
+    "prefix-reuse": "prefix_reuse",
+    "threads": "threads",
+}  # an engine's settings, in its Stats
 NO_TOKENIZER = "No tokenizer: "  # how the engine's note about it begins
 
 
@@ -48,6 +52,10 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--new-engine", action="store_true", help="Start an engine of its own for this command")
 
 
+def add_exact(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--exact", action="store_true", help="Compute in float32 with the numbers of packed weights")
+
+
 @contextlib.contextmanager
 def one_off(args: argparse.Namespace) -> Iterator[Opened]:
     """The model that the flags name: in the running engine if there is one that has nothing against it, else here."""
@@ -58,7 +66,9 @@ def one_off(args: argparse.Namespace) -> Iterator[Opened]:
     if engine is None:
         from crane_app.engine.engine import Engine
 
-        engine = Engine(memory_limit=args.gpu_memory_limit or "", reuse=args.prefix_reuse or "all")
+        engine = Engine(
+            memory_limit=args.gpu_memory_limit or "", reuse=args.prefix_reuse or "all", threads=args.threads
+        )
     else:
         note(f"using the running engine (pid {engine.stats().pid}).")
     try:
@@ -78,7 +88,7 @@ def shared(args: argparse.Namespace) -> Iterator[tuple[EngineLike, str]]:
     if args.gpu_memory_limit:
         memory.parse(args.gpu_memory_limit)
     for name, said in _asked(args).items():
-        os.environ[settings.variable(settings.TABLE[name])] = said  # for the engine that we may start
+        os.environ[settings.variable(settings.TABLE[name])] = str(said)  # for the engine that we may start
     client = connect(new_engine=args.new_engine)
     if other := _unlike(client, args):
         client.close(drain=False)
@@ -102,11 +112,12 @@ def load(engine: EngineLike, args: argparse.Namespace) -> Opened:
         )
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        stream = engine.load(there.folder, there.name, there.backend, there.device, there.dtype)
+        how = there.backend, there.device, there.dtype, there.quantize, there.exact
+        stream = engine.load(there.folder, there.name, *how)
     else:
         folder = Path(args.model).expanduser()
         name = folder.name if folder.name and folder.name not in cards else str(folder.absolute())
-        stream = engine.load(str(folder), name, args.backend, args.device, args.dtype)
+        stream = engine.load(str(folder), name, *_how(args))
     card = None
     try:
         for event in events(stream):
@@ -129,7 +140,7 @@ def open_model(args: argparse.Namespace) -> tuple[Any, float]:
     if not args.model:
         raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL).")
     started = time.perf_counter()
-    loaded = loading.load(Path(args.model).expanduser(), args.backend, args.device, args.dtype)
+    loaded = loading.load(Path(args.model).expanduser(), *_how(args))
     for text in loaded.notes:
         note(text)
     return loaded, time.perf_counter() - started
@@ -171,7 +182,7 @@ def _running(args: argparse.Namespace) -> EngineLike | None:
     return None
 
 
-def _asked(args: argparse.Namespace) -> dict[str, str]:
+def _asked(args: argparse.Namespace) -> dict[str, str | int]:
     """What the flags say of the engine itself."""
     said = {name: getattr(args, name.replace("-", "_")) for name in LIKE}
     return {name: value for name, value in said.items() if value}
@@ -198,7 +209,14 @@ def _fits(card: ModelCard, args: argparse.Namespace) -> bool:
         args.backend in (None, card.backend)
         and args.device in ("auto", card.device)
         and args.dtype in (None, card.dtype)
+        and getattr(args, "quantize", None) in (None, card.quantize)
+        and (card.exact or not getattr(args, "exact", False))
     )
+
+
+def _how(args: argparse.Namespace) -> tuple[Any, ...]:
+    """What the flags say of how a model is loaded; not every verb has all of them."""
+    return args.backend, args.device, args.dtype, getattr(args, "quantize", None), getattr(args, "exact", False)
 
 
 def _hush() -> None:

@@ -25,7 +25,8 @@ SENTENCE = "Generate text, or tokens, from a model in a folder"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize")
+    engines.add_exact(parser)
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", "-p", metavar="TEXT", help="The text to go on from")
     prompt.add_argument("--tokens", type=token_list, metavar="1,2,3", help="The same as token ids; needs no tokenizer")

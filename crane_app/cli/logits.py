@@ -14,7 +14,8 @@ SENTENCE = "Write the logits after each token, float32 [L, V], to a .npy file"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize")
+    parser.add_argument("--fast", action="store_true", help="As answers are made, not exactly in float32")
     parser.add_argument("--tokens", type=token_list, required=True, metavar="1,2,3", help="Token ids")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="Where to write")
 
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--out must name a .npy file, not {args.out.name}.")
     if not args.out.parent.is_dir():
         raise BadInput(f"There is no folder {args.out.parent} to write to.")
+    args.exact = not args.fast
     loaded, _ = open_model(args)
     scores = generation.score(loaded, args.tokens)
     write(args.out, scores)

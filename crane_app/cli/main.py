@@ -32,6 +32,7 @@ VERBS = (
     "doctor",
     "bench",
     "models",
+    "convert",
     "version",
 )
 

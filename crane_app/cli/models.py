@@ -95,7 +95,7 @@ def _offers(as_json: bool) -> int:
 def _info(args: argparse.Namespace) -> int:
     entry = _find(args.name)
     if entry is not None:
-        verdict = needed_memory(entry, fit.memory())
+        verdict = needed_memory(entry, fit.memory(), settings.now("quantize"))
         about = _plain(entry) | {"fit": verdict.fit, "needed": verdict.needed}
         lines = [
             ("architecture", entry.architecture),

@@ -38,8 +38,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
         "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "idle-unload",
-        "backend", "device", "dtype",
+        "backend", "device", "dtype", "quantize",
     )  # fmt: skip
+    engines.add_exact(parser)
     for name, sentence in SWITCHES.items():
         variable = f"CRANE_{name.upper().replace('-', '_')}"
         on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
@@ -120,7 +121,7 @@ def _loaded(engine: EngineLike, args: argparse.Namespace) -> dict[str, ModelCard
         _check_format(Path(opened.card.folder), args.format)
         own[args.model_name or opened.card.name] = opened.card
     if args.speech_model:
-        hearing = argparse.Namespace(**{**vars(args), "model": args.speech_model})
+        hearing = argparse.Namespace(**{**vars(args), "model": args.speech_model, "quantize": None, "exact": False})
         opened = engines.load(engine, hearing)
         if not opened.card.hears:
             raise BadInput(f"{args.speech_model} does not turn speech into text. Leave --speech-model out.")

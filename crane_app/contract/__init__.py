@@ -20,38 +20,30 @@ from crane_app.contract.cache import Cache as Cache
 from crane_app.contract.cache import Layout as Layout
 from crane_app.contract.cache import Saved as Saved
 from crane_app.contract.cache import Slot as Slot
+from crane_app.host import DType as DType
+from crane_app.host import Host, Scheme
+from crane_app.host import HostTensor as HostTensor
 
 Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
 Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's
 Use = Literal["product", "table", "tied"]  # of a matrix: multiplied by; gathered from; both, as a tied head
-DType = Literal["float32", "float16", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class HostTensor:
-    """A tensor on the host. `bfloat16` is held as its bits in uint16, since numpy has no such type."""
-
-    array: np.ndarray
-    dtype: DType
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
 
 
 class Leaf(Protocol):
     """A parameter as a backend holds it: weight, bias, packing and merging are its own business."""
 
     shape: tuple[int, ...]  # logical [O, I]; [X, O, I] for stacked experts; [O, I, K] for a convolution; [E] for a norm
+    loss: float  # RMS of what packing it anew changed, by the RMS of its numbers; 0 where nothing was changed
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How a row's tokens are drawn; complete, nothing left to a default elsewhere. temperature 0 is greedy.
 
-    Order: bias, repetition penalty, presence and frequency, temperature, top_k (exactly k, ties to the lower id), top_p
-    (of the mass top_k left; a token stays while the mass before it is below), min_p (times the best). The noise of a
-    draw depends on (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no token, -1 at all.
+    Order: what is allowed (Work.allowed), bias, repetition penalty, presence and frequency, temperature, top_k (exactly
+    k, ties to the lower id), top_p (of the mass top_k left; a token stays while the mass before it is below), min_p
+    (times the best). The noise of a draw depends on (seed, choice, position, head) alone. `repeat_last_n` 0 looks at no
+    token, -1 at all.
     """
 
     temperature: float = 0.0
@@ -87,6 +79,8 @@ class Work:
     draw: how a token is drawn from each of these logits; None draws greedily.
     seen: int32, the row's prompt and output so far (without a token still on the device), for penalties.
     made: how many of the last of `seen` were generated.
+    allowed: of a work with one logit, bits of the tokens that may be drawn, uint32 [(V + 31) // 32], the lowest bit of
+        the first word for token 0; at least one is set. None for all. Reported log-probabilities are as without it.
     top: how many of the likeliest tokens to report for each drawn one.
     positions: int32 [3, L] where an image sets them (MRoPE); None counts on from the cached length.
     memory: columns that a forward with `remember` writes for this row; 0 when it writes none.
@@ -100,6 +94,7 @@ class Work:
     seen: np.ndarray | None = None
     made: int = 0
     top: int = 0
+    allowed: np.ndarray | None = None
     singly: bool = False
     positions: np.ndarray | None = None
     memory: int = 0
@@ -326,10 +321,16 @@ class Backend(Protocol):
     def numpy(self, x: Array) -> np.ndarray:
         """A device array on the host: floats as float32, integers as int32. Waits."""
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> Leaf:
-        """A parameter in the backend's dtype. May keep the host's buffer as its own; vectors and stacks have no use."""
+    def leaf(self, weight: Host, bias: HostTensor | None = None, use: Use = "product") -> Leaf:
+        """A parameter in the backend's dtype. May keep the host's buffer as its own; vectors and stacks have no use.
 
-    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[Leaf, ...]:
+        A packed one stays packed: products unpack it as they run, `embed` only the rows it gathers.
+        """
+
+    def fast(self, scheme: Scheme, use: Use = "product") -> bool:
+        """Whether a parameter packed in this way is at least as fast as an unpacked one would be."""
+
+    def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[Leaf, ...]:
         """The parameters of several products of one input, held so that `Ops.linears` can run them as one.
 
         Takes the parts one by one and keeps none, so that at most twice their size is held.

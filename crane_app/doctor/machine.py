@@ -20,6 +20,7 @@ from crane_app.version import VERSION
 
 PACKAGES = ("mlx", "torch", "tokenizers", "safetensors", "PySide6_Essentials", "rapidocr", "onnxruntime", "numpy")
 ROOM, LITTLE = 5 * 10**9, 4 * 10**9  # bytes: of free disk for a first model; of memory, below which few models fit
+COMPILER = "Install a compiler for C (Debian and Ubuntu: apt-get install gcc), then Crane again."
 SMALL = "Only the smallest models fit."
 WHOLE = "It came with this program, which is damaged: unpack it again."
 DRIVER = "Install the NVIDIA driver, and PyTorch as pytorch.org says for CUDA."
@@ -104,8 +105,16 @@ def _backend(name: str) -> Finding:
         seen = f"{type(error).__name__}: {error}".splitlines()[0]
         return Finding(title, False, seen, "It cannot compute.", WHOLE if _packed() else "Install it again.")
     seen = f"{backend.device.kind} ({backend.device.name}), {backend.dtype} by default"
-    quick = getattr(backend, "packs", True)
-    return Finding(title, True, seen, "" if quick else "Products of this type are not packed here, so it is slower.")
+    if name == "mlx" or backend.device.kind != "cpu":
+        return Finding(title, True, seen)
+    kernels = getattr(backend, "kernels", None)
+    if kernels:
+        return Finding(title, True, f"{seen}, kernels for {kernels}")
+    return Finding(title, True, f"{seen}, no kernels of Crane's own", "Models run several times slower.", _compile())
+
+
+def _compile() -> str:
+    return WHOLE if _packed() else COMPILER
 
 
 def _other_backend(name: str) -> str:

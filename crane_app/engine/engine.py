@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from crane_app.backends import cores
 from crane_app.engine.jobs import HOSTED, KINDS, LONG, Activity, loading_job
+from crane_app.engine.loading import How
 from crane_app.engine.memory import Memory
 from crane_app.engine.models import Shelf, Shelved
 from crane_app.engine.prefixes import Reuse
@@ -51,10 +53,18 @@ class Engine:
     """See interface.EngineLike. With `start` it runs on a thread of its own, else the caller gives it one by `run`.
 
     memory_limit: of weights and rows together, as memory.parse takes it; "" for the device's own. reuse: which
-    beginnings of prompts are kept.
+    beginnings of prompts are kept. threads: of the processor, 0 for one for each fast core, None for what
+    a library takes.
     """
 
-    def __init__(self, start: bool = True, workers: int = 2, memory_limit: str = "", reuse: Reuse = "all"):
+    def __init__(
+        self,
+        start: bool = True,
+        workers: int = 2,
+        memory_limit: str = "",
+        reuse: Reuse = "all",
+        threads: int | None = None,
+    ):
         self.phase = "idle"
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._ids = itertools.count(1)
@@ -64,7 +74,11 @@ class Engine:
         self._timed: list[Tracked] = []
         self._due = math.inf  # when the first of them may end
         self._shelf = Shelf(Memory(memory_limit), reuse)
+        self._threads = threads or 0
+        if threads is not None:
+            cores.use(threads)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crane-host")
+        self._held = ThreadPoolExecutor(workers, thread_name_prefix="crane-held")  # requests with a grammar
         self._long = ThreadPoolExecutor(1, thread_name_prefix="crane-long")
         self._counters = Counters()
         self._closing: bool | None = None  # None: open; True: draining; False: at once
@@ -79,7 +93,8 @@ class Engine:
 
     def submit(self, request: Request) -> Stream:
         tracked = self._track(request.id, request.lane, request.deadline)
-        self._host(self._pool, tracked, lambda: self._prepare(request, tracked))
+        pool = self._pool if request.asked.grammar is None else self._held
+        self._host(pool, tracked, lambda: self._prepare(request, tracked))
         return tracked.stream
 
     def open(self, job: Job) -> Stream:
@@ -101,9 +116,11 @@ class Engine:
         backend: str | None = None,
         device: str = "auto",
         dtype: str | None = None,
+        quantize: str | None = None,
+        exact: bool = False,
     ) -> Stream:
         tracked = self._track("", "chat")
-        make = partial(loading_job, self._shelf, folder, name, backend, device, dtype)
+        make = partial(loading_job, self._shelf, folder, name, How(backend, device, dtype, quantize, exact))
         self._do(lambda: self._start(tracked, make, f"loading {folder}"))
         return tracked.stream
 
@@ -129,6 +146,7 @@ class Engine:
             memory_limit=self._shelf.memory.asked,
             limit_nbytes=self._shelf.memory.total(),
             prefix_reuse=self._shelf.reuse,
+            threads=self._threads,
         )
 
     def flush(self) -> None:
@@ -256,7 +274,7 @@ class Engine:
                 activity.stop()
             self._activities.clear()
             self._timed.clear()
-            for pool in (self._pool, self._long):
+            for pool in (self._pool, self._held, self._long):
                 pool.shutdown(wait=False, cancel_futures=True)
             for card in self._shelf.cards():
                 self._unload(card.name)

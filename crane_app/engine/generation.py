@@ -83,6 +83,14 @@ def _ahead(
     return loaded.runner.launch([Work(row, None, draw=sampling, seen=seen, made=made, top=top)], pending)
 
 
+def surprise(loaded: Loaded, tokens: Sequence[int]) -> float:
+    """The mean negative log-likelihood of each token but the first after those before it, in nats."""
+    logits = score(loaded, tokens)[:-1].astype(np.float64)
+    most = logits.max(-1, keepdims=True)
+    whole = most[:, 0] + np.log(np.exp(logits - most).sum(-1))
+    return float(np.mean(whole - logits[np.arange(len(logits)), np.asarray(tokens[1:])]))
+
+
 def score(loaded: Loaded, tokens: Sequence[int]) -> np.ndarray:
     """Logits float32 [L, V] after each token of a text."""
     prompt = check_prompt(loaded, tokens)

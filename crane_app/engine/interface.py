@@ -23,8 +23,14 @@ class EngineLike(Protocol):
         backend: str | None = None,
         device: str = "auto",
         dtype: str | None = None,
+        quantize: str | None = None,
+        exact: bool = False,
     ) -> Stream:
-        """Load a model: Progress events, then Part(ModelCard); one that is loaded already gives its card at once."""
+        """Load a model: Progress events, then Part(ModelCard); one that is loaded already gives its card at once.
+
+        quantize: one of host.QUANTS, to pack plain weights in so many bits. exact: compute with the numbers that packed
+        weights have, in float32 unless dtype says otherwise.
+        """
 
     def unload(self, name: str) -> None:
         """Give a model's memory back; its requests end as cancelled. ModelNotFound if there is none of that name."""

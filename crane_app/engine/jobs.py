@@ -10,8 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from crane_app.backends import choose
-from crane_app.engine.loading import Loaded, loading
+from crane_app.engine.loading import How, Loaded, loading
 from crane_app.engine.models import Shelf, Shelved, let_go
 from crane_app.engine.reading import Resting, draw_page, read_pages
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
@@ -62,9 +61,7 @@ class Activity:
             log.exception("a job did not close well: %s", self.doing)
 
 
-def loading_job(
-    shelf: Shelf, folder: str, name: str | None, backend: str | None, device: str, dtype: Any
-) -> Iterator[Any]:
+def loading_job(shelf: Shelf, folder: str, name: str | None, how: How) -> Iterator[Any]:
     """Progress in bytes, then the card. A model that is loaded already, or just being loaded, gives its card."""
     path = Path(folder).expanduser().absolute()
     called = name or path.name or str(path)
@@ -82,20 +79,18 @@ def loading_job(
     host = ThreadPoolExecutor(1, thread_name_prefix="crane-words")
     try:
         words = host.submit(_words, path)
-        loaded = yield from _weights(shelf, path, called, backend, device, dtype)
-        yield Part(_shelve(shelf, called, loaded, *words.result()))
+        loaded = yield from _weights(shelf, path, called, how)
+        yield Part(_shelve(shelf, called, loaded, how, *words.result()))
     except GeneratorExit:
-        let_go(choose(backend, device, dtype))
+        let_go(how.backend())
         raise
     finally:
         shelf.loading.discard(called)
         host.shutdown(wait=False, cancel_futures=True)
 
 
-def _weights(
-    shelf: Shelf, path: Path, called: str, backend: str | None, device: str, dtype: Any
-) -> Generator[Progress, None, Loaded]:
-    with closing(loading(path, backend, device, dtype, shelf.check)) as steps:
+def _weights(shelf: Shelf, path: Path, called: str, how: How) -> Generator[Progress, None, Loaded]:
+    with closing(loading(path, how, shelf.check)) as steps:
         while True:
             try:
                 done, total = next(steps)
@@ -122,7 +117,7 @@ def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
 
 
 def _shelve(
-    shelf: Shelf, name: str, loaded: Loaded, tokenizer: Any, template: Any, missing: dict[str, str]
+    shelf: Shelf, name: str, loaded: Loaded, how: How, tokenizer: Any, template: Any, missing: dict[str, str]
 ) -> ModelCard:
     hears = loaded.listener is not None
     if hears:
@@ -142,6 +137,9 @@ def _shelve(
         eos=loaded.eos,
         notes=(*loaded.notes, *missing.values()),
         hears=hears,
+        packed=loaded.packed,
+        quantize=how.quantize,
+        exact=how.exact,
     )
     shelf.put(Shelved(card, loaded, Scheduler(loaded.runner, reuse=shelf.reuse), tokenizer, template))
     return card

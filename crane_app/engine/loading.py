@@ -5,31 +5,32 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crane_app.backends import choose
-from crane_app.contract import Backend, DType, HostTensor, Listener, Runner
+from crane_app.contract import Backend, DType, HostTensor, Listener, Runner, Use
 from crane_app.engine import sources
+from crane_app.engine.packing import Packing
 from crane_app.engine.sources import Source, Weights
-from crane_app.errors import BadCheckpoint, Unsupported
+from crane_app.errors import BadCheckpoint, BadInput, Unsupported
+from crane_app.host import QUANTS, Host
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
 ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
+NOT_PACKED = "What runs through an adapter is not packed: its weights are as they are in the files."
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run. folder: its folder, or its GGUF file. eos: ids that end a text. nbytes: of its weights.
 
-    config, generation: config.json and generation_config.json, or what stands for them.
-    notes: what a person should know about how it was loaded. listener: the model itself, if it turns speech into text.
+    sizes: bytes by tensor. config, generation: config.json and generation_config.json, or what stands for them.
+    packed: how most of its matrices are packed, "" if they are not. notes: what a person should know about how it was
+    loaded. listener: the model itself, if it turns speech into text.
     """
 
     folder: Path
@@ -42,13 +43,41 @@ class Loaded:
     generation: dict[str, Any]
     nbytes: int
     notes: tuple[str, ...]
+    packed: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
     listener: Listener | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: DType | None = None) -> Loaded:
-    """The model in `folder`, all at once."""
-    steps = loading(folder, backend, device, dtype)
+@dataclass(frozen=True)
+class How:
+    """How a model is loaded; None: what suits the machine.
+
+    quantize: one of QUANTS, what plain matrices are packed to while they are read. exact: arithmetic on the numbers
+    that packed weights have, in float32 unless `dtype` says otherwise.
+    """
+
+    library: str | None = None
+    device: str = "auto"
+    dtype: Any = None
+    quantize: str | None = None
+    exact: bool = False
+
+    def backend(self) -> Backend:
+        """The backend that it asks for."""
+        return choose(self.library, self.device, (self.dtype or "float32") if self.exact else self.dtype)
+
+
+def load(
+    folder: Path,
+    backend: str | None = None,
+    device: str = "auto",
+    dtype: DType | None = None,
+    quantize: str | None = None,
+    exact: bool = False,
+) -> Loaded:
+    """The model in `folder`, all at once; see How."""
+    steps = loading(folder, How(backend, device, dtype, quantize, exact))
     while True:
         try:
             next(steps)
@@ -57,42 +86,41 @@ def load(folder: Path, backend: str | None = None, device: str = "auto", dtype: 
 
 
 def loading(
-    folder: Path,
-    backend: str | None = None,
-    device: str = "auto",
-    dtype: DType | None = None,
-    fits: Callable[[Backend, int], None] = lambda backend, nbytes: None,
+    folder: Path, how: How, fits: Callable[[Backend, int], None] = lambda backend, nbytes: None
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
     fits: raises if weights of so many bytes are too many; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
+    if how.quantize is not None and how.quantize not in QUANTS:
+        raise BadInput(f"There is no way to pack called '{how.quantize}'. There are: {', '.join(QUANTS)}.")
     source = sources.find(folder)
     raw = source.config
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
-        return (yield from _adapted(source, choose(backend, device, dtype), unknown, fits))
+        loaded = yield from _adapted(source, how.backend(), unknown, fits)
+        return loaded if how.quantize is None else replace(loaded, notes=(*loaded.notes, NOT_PACKED))
     with source.blamed():
         config = module.read(raw)
     parameters = module.parameters(config)
     with source.weights() as checkpoint:
         with source.blamed():
             used = check(checkpoint, parameters)
-        chosen = choose(backend, device, dtype)
-        nbytes = (4 if chosen.dtype == "float32" else 2) * sum(math.prod(checkpoint.shapes[name]) for name in used)
-        fits(chosen, nbytes)
+        chosen = how.backend()
+        packing = Packing(checkpoint, chosen, QUANTS[how.quantize] if how.quantize else 0, how.exact)
+        fits(chosen, _planned(checkpoint, parameters, packing))
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
             yield done, checkpoint.nbytes
-            leaves.update(_leaves(checkpoint, parameter, chosen))
+            leaves.update(_leaves(checkpoint, parameter, chosen, packing))
             done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
-        notes = _notes(raw, sorted(set(checkpoint.shapes) - used))
-        notes += source.unpacked(checkpoint.nbytes, nbytes, chosen.dtype)
+        notes = _notes(raw, sorted(set(checkpoint.shapes) - used)) + packing.notes()
     model = module.build(chosen.ops, tree(leaves), config)
     runner = chosen.runner(model)
+    notes += tuple(getattr(runner, "notes", ()))
     return Loaded(
         folder=folder,
         runner=runner,
@@ -102,8 +130,10 @@ def loading(
         context=config.context,
         eos=_eos(source),
         generation=source.generation,
-        nbytes=nbytes,
+        nbytes=sum(packing.sizes.values()),
+        sizes=packing.sizes,
         notes=notes,
+        packed=packing.packed,
         listener=model if hasattr(model, "encoder") else None,
         config=raw,
     )
@@ -163,43 +193,52 @@ def _wanted(checkpoint: Weights, parameter: Parameter) -> Iterator[tuple[str, tu
             yield from leaf.names()
 
 
-def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend) -> Iterator[tuple[str, Any]]:
+def _planned(checkpoint: Weights, parameters: list[Parameter], packing: Packing) -> int:
+    """Bytes that the weights will have on the device."""
+    total = 0
+    for parameter in parameters:
+        use: Use = "product" if isinstance(parameter, Products | Experts) else "tied" if parameter.tied else "table"
+        fine = isinstance(parameter, Products) and parameter.fine
+        for name, shape in _wanted(checkpoint, parameter):
+            rank = 3 if isinstance(parameter, Experts) and len(shape) == 3 else 2
+            total += packing.planned(name, use, fine, rank)
+    return total
+
+
+def _leaves(checkpoint: Weights, parameter: Parameter, backend: Backend, packing: Packing) -> Iterator[tuple[str, Any]]:
     """Paths and leaves of one parameter, read and handed over."""
     if isinstance(parameter, Products):
-        parts = (_pair(checkpoint, leaf) for leaf in parameter.leaves)
-        yield from zip((leaf.path for leaf in parameter.leaves), backend.leaves(parts), strict=True)
+        parts = (_pair(packing, leaf, "product", parameter.fine) for leaf in parameter.leaves)
+        for leaf, made in zip(parameter.leaves, backend.leaves(parts), strict=True):
+            packing.made(f"{leaf.path}.weight", made)
+            yield leaf.path, made
     elif isinstance(parameter, Experts):
-        for path, host in _stacks(checkpoint, parameter):
-            yield path, backend.leaf(host)
+        for path, name, host in _stacks(checkpoint, parameter, packing):
+            made = backend.leaf(host)
+            packing.made(name, made)
+            yield path, made
     else:
-        weight, bias = _pair(checkpoint, parameter.leaf)
-        yield parameter.leaf.path, backend.leaf(weight, bias, "tied" if parameter.tied else "table")
+        use: Use = "tied" if parameter.tied else "table"
+        weight, bias = _pair(packing, parameter.leaf, use)
+        made = backend.leaf(weight, bias, use)
+        packing.made(f"{parameter.leaf.path}.weight", made)
+        yield parameter.leaf.path, made
 
 
-def _pair(checkpoint: Weights, leaf: Tensors) -> tuple[HostTensor, HostTensor | None]:
-    bias = checkpoint.read(f"{leaf.path}.bias") if leaf.bias else None
-    return checkpoint.read(f"{leaf.path}.weight"), bias
+def _pair(packing: Packing, leaf: Tensors, use: Use, fine: bool = False) -> tuple[Host, HostTensor | None]:
+    weight = packing.read(f"{leaf.path}.weight", use, fine)
+    return weight, packing.numbers(f"{leaf.path}.bias") if leaf.bias else None
 
 
-def _stacks(checkpoint: Weights, experts: Experts) -> Iterator[tuple[str, HostTensor]]:
-    """The two stacked tensors of a mixture, read expert by expert into place."""
+def _stacks(checkpoint: Weights, experts: Experts, packing: Packing) -> Iterator[tuple[str, str, Host]]:
+    """The two stacked tensors of a mixture: path, the name of a tensor in it, numbers."""
     for path, shape in experts.stacked().items():
         if path in checkpoint:
-            yield path, checkpoint.read(path)
+            yield path, path, packing.read(path, rank=3)
             continue
         parts = ("gate_proj", "up_proj") if path.endswith("gate_up_proj") else ("down_proj",)
-        first = checkpoint.read(f"{experts.path}.0.{parts[0]}.weight")
-        stack = np.empty(shape, first.array.dtype)
-        for expert in range(experts.count):
-            rows = np.split(stack[expert], len(parts))
-            for part, out in zip(parts, rows, strict=True):
-                name = f"{experts.path}.{expert}.{part}.weight"
-                if checkpoint.dtypes[name] != first.dtype:
-                    raise BadCheckpoint(
-                        f"{checkpoint.file_of(name).name}: {name} differs in type from the other experts"
-                    )
-                checkpoint.read_into(name, out)
-        yield path, HostTensor(stack, first.dtype)
+        names = [[f"{experts.path}.{expert}.{part}.weight" for part in parts] for expert in range(experts.count)]
+        yield path, names[0][0], packing.experts(names, shape)
 
 
 def _eos(source: Source) -> tuple[int, ...]:

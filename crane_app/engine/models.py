@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crane_app.contract import Backend, Cache
+from crane_app.engine.grammar import Vocabulary
 from crane_app.engine.loading import Loaded
 from crane_app.engine.memory import Memory
 from crane_app.engine.prefixes import Reuse
@@ -35,7 +36,10 @@ class Rows:
 
 @dataclass
 class Shelved:
-    """A loaded model. tokenizer, template: None where the folder has none. served: when it last had the device."""
+    """A loaded model. tokenizer, template: None where the folder has none. served: when it last had the device.
+
+    vocabulary: its tokens for grammars, None without a tokenizer.
+    """
 
     card: ModelCard
     loaded: Loaded
@@ -43,6 +47,12 @@ class Shelved:
     tokenizer: Any
     template: Any
     served: float = field(default_factory=time.monotonic)
+    vocabulary: Vocabulary | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is not None:
+            ends = (id for id in self.card.eos if 0 <= id < self.card.vocabulary)
+            self.vocabulary = Vocabulary(self.tokenizer, self.card.vocabulary, ends)
 
     @property
     def lane(self) -> int:

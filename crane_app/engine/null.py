@@ -61,6 +61,10 @@ class NullCache(Rows):
         self.written[row][:] = layers[0].tolist()
 
 
+def _may(allowed: np.ndarray | None, token: int) -> bool:
+    return allowed is None or bool(allowed[token // 32] >> np.uint32(token % 32) & np.uint32(1))
+
+
 @dataclass
 class NullPending:
     """tokens: drawn for each row, None for a middle chunk. fault: raised instead of being read."""
@@ -78,8 +82,8 @@ class NullPending:
 class NullRunner:
     """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
 
-    Choice c takes the token that is c further on, and one that a bias forbids gives way to the next; one
-    that is forced is drawn.
+    Choice c takes the token that is c further on, and one that a bias or a mask forbids gives way to the next.
+    One that is forced is drawn.
     on_launch, on_read: called with the works; what they raise is the step's fault.
     """
 
@@ -101,7 +105,7 @@ class NullRunner:
         tokens: dict[int, int | None] = {}
         for item, span in zip(work, host.whole, strict=True):
             given = self._carried(item.row, previous) if item.tokens is None else int(item.tokens[-1])
-            tokens[item.row] = self._draw(given, span.start + span.new, item.draw) if item.logits else None
+            tokens[item.row] = self._draw(given, span.start + span.new, item) if item.logits else None
             self.cache.written[span.row] += [given] if item.tokens is None else item.tokens.tolist()
             self.cache.advance(span.row, span.new)
         try:
@@ -110,15 +114,15 @@ class NullRunner:
             return NullPending(tokens, error)
         return NullPending(tokens)
 
-    def _draw(self, given: int, position: int, draw: Sampling | None) -> int:
-        token = self.table(given, position)
-        if draw is None or not (draw.choice or draw.logit_bias):
+    def _draw(self, given: int, position: int, item: Work) -> int:
+        token, draw, allowed = self.table(given, position), item.draw or Sampling(), item.allowed
+        if allowed is None and not (draw.choice or draw.logit_bias):
             return token
         token = (token + draw.choice) % self.vocabulary
         called_for = max(draw.logit_bias, key=draw.logit_bias.__getitem__, default=token)
         if draw.logit_bias.get(called_for, 0.0) >= FORCE:
             return called_for
-        while draw.logit_bias.get(token) == -math.inf:
+        while draw.logit_bias.get(token) == -math.inf or not _may(allowed, token):
             token = (token + 1) % self.vocabulary
         return token
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crane_app.engine.defaults import resolve
-from crane_app.engine.request import Request
+from crane_app.engine.grammar import State
+from crane_app.engine.request import Request, Resolved
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.thought import CLOSE, OPEN, Thought
 from crane_app.engine.tracking import Tracked
-from crane_app.errors import BadInput, PromptTooLong
+from crane_app.errors import BadGrammar, BadInput, PromptTooLong
 from crane_app.media.detokenize import Detokenizer
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
     for ids, what in ((resolved.sampling.logit_bias, "logit_bias"), (resolved.stop_ids, "stop_token_ids")):
         if any(not 0 <= i < card.vocabulary for i in ids):
             raise BadInput(f"{what} names a token outside the model's vocabulary of {card.vocabulary}.")
+    grammar = _grammar(request, shelved, resolved)
     tracked.sequences = [
         Sequence(
             id=tracked.stream.id,
@@ -54,7 +56,8 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
             arrived=tracked.submitted,
             lane=request.lane,
             salt=request.salt,
-            words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer),
+            words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer, continues=grammar is not None),
+            grammar=grammar.copy() if grammar is not None and choice else grammar,
             thought=_thought(resolved.thinking_budget, shelved, prompt),
         )
         for choice in range(resolved.n)
@@ -70,6 +73,16 @@ def _thought(budget: int | None, shelved: Shelved, prompt: np.ndarray) -> Though
         raise BadInput(f"The model '{shelved.card.name}' has no tokenizer, so a thought cannot be found.")
     opened = shelved.tokenizer.decode(prompt[-TAIL:].tolist(), special=True).rstrip().endswith(OPEN)
     return Thought(budget, opened, shelved.tokenizer.encode(f"{CLOSE}\n\n", special=True))
+
+
+def _grammar(request: Request, shelved: Shelved, resolved: Resolved) -> State | None:
+    """The beginning of what the answers are held to."""
+    grammar = request.asked.grammar
+    if grammar is None:
+        return None
+    if shelved.vocabulary is None:
+        raise BadGrammar(f"{grammar.field} cannot be used: the model '{shelved.card.name}' has no tokenizer.")
+    return shelved.vocabulary.compile(grammar, resolved.stop_ids, bool(request.asked.ignore_eos))
 
 
 def _prompt(request: Request, shelved: Shelved) -> list[int] | tuple[int, ...]:

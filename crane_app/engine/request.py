@@ -16,6 +16,22 @@ LANES = ("dictation", "chat", "speech", "pictures", "server")  # who goes first,
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """What an answer must be.
+
+    kind: what `text` is: a JSON schema, nothing for any JSON object, a regular expression of the whole answer, a JSON
+    list of texts to choose from, llama.cpp's GBNF, or llguidance's Lark.
+    thought: "open" if the prompt has opened a thought, "free" if the answer may begin with one; the grammar then holds
+    after its </think>. field: what the asker calls it, for errors.
+    """
+
+    kind: Literal["json_schema", "json_object", "regex", "choice", "ebnf", "lark"]
+    text: str = ""
+    thought: Literal["none", "open", "free"] = "none"
+    field: str = "The grammar"
+
+
+@dataclass(frozen=True)
 class Asked:
     """What a caller asked for; None is 'did not say'. Sampling fields as in contract.Sampling.
 
@@ -41,6 +57,7 @@ class Asked:
     logprobs: int | None = None
     n: int | None = None
     thinking_budget: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +174,8 @@ Event = Piece | Progress | Part | End
 class ModelCard:
     """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time.
 
-    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise.
+    hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise. packed: how most matrices are
+    packed, "q4" or "Q4_K", "" if they are not. quantize, exact: as it was asked to be loaded.
     """
 
     name: str
@@ -174,6 +192,14 @@ class ModelCard:
     eos: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     hears: bool = False
+    packed: str = ""
+    quantize: str | None = None
+    exact: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """What it computes with, for people: "q4, bfloat16"."""
+        return f"{self.packed}, {self.dtype}" if self.packed else self.dtype
 
 
 @dataclass(frozen=True)
@@ -181,7 +207,7 @@ class Stats:
     """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
-    prefix_reuse: which beginnings are kept.
+    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
     """
 
     phase: str
@@ -197,6 +223,7 @@ class Stats:
     memory_limit: str = ""
     limit_nbytes: int = 0
     prefix_reuse: str = "all"
+    threads: int = 0
 
 
 class Stream:

@@ -286,6 +286,8 @@ class Scheduler:
         self.tokens += 1
         try:
             sequence.take(drawn)
+        except CraneError as error:
+            sequence.end("error", error)
         except Exception as error:
             log.exception("a token could not be taken")
             sequence.fail(CraneError(f"The reply could not be put into text ({type(error).__name__}: {error})."))

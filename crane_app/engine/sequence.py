@@ -9,6 +9,7 @@ import numpy as np
 
 from crane_app.contract import BLOCK, Drawn, Sampling, Saved, Work
 from crane_app.engine import prefixes
+from crane_app.engine.grammar import State
 from crane_app.engine.request import LANES, Piece, Reason, Resolved
 from crane_app.engine.thought import Thought
 from crane_app.media.detokenize import Detokenizer, StopText
@@ -21,9 +22,10 @@ class Sequence:
     """What the scheduler knows of a choice.
 
     launched: prompt tokens handed to the device. flying: tokens drawn but not read yet. made: how many are read.
-    slot: its cache row, None before admission, while evicted and after its end. held: it may not run ahead of what was
-    read. again: made tokens that are not in the row yet, since it was evicted. saved: the evicted row, where it could
-    not be computed again to the bit. cached: prompt tokens found computed. exact: all its keys are as if it were alone.
+    slot: its cache row, None before admission, while evicted and after its end. grammar: where it stands in what it is
+    held to. held: it may not run ahead of what was read, since what may come next depends on it. again: made tokens
+    that are not in the row yet, since it was evicted. saved: the evicted row, where it could not be computed again to
+    the bit. cached: prompt tokens found computed. exact: all its keys are as if it were alone.
     thought: holds what it thinks within a budget.
     """
 
@@ -38,6 +40,7 @@ class Sequence:
     salt: str = ""
     words: Detokenizer | None = None
     thought: Thought | None = None
+    grammar: State | None = None
     held: bool = False
     slot: int | None = None
     room: int = 0
@@ -53,6 +56,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.due = self.arrived + AGEING * LANES.index(self.lane)  # earlier goes first; all age alike
+        self.held = self.held or self.grammar is not None
         self.limit = min(self.resolved.max_tokens, self.context - len(self.prompt))
         self.tokens = np.zeros(len(self.prompt) + max(self.limit, 0), np.int32)
         self.tokens[: len(self.prompt)] = self.prompt
@@ -60,7 +64,7 @@ class Sequence:
         self._stops = StopText(self.resolved.stop) if self.resolved.stop else None
         s = replace(self.resolved.sampling, choice=self.choice)
         self._draw, self._early = s, s
-        if self.resolved.min_tokens and self.resolved.stop_ids:
+        if self.resolved.min_tokens and self.resolved.stop_ids and self.grammar is None:
             never = dict.fromkeys(self.resolved.stop_ids, float("-inf"))
             self._early = replace(s, logit_bias={**s.logit_bias, **never})
         self._looks_back = s.penalised
@@ -110,17 +114,18 @@ class Sequence:
             return Work(self.slot, self.prompt[start:end], logits=0)
         self.flying += 1
         seen = self.prompt if self._looks_back else None
-        return Work(self.slot, self.prompt[start:end], 1, self._sampling(0), seen, 0, self.resolved.logprobs)
+        top, allowed = self.resolved.logprobs, self._allowed(0)
+        return Work(self.slot, self.prompt[start:end], 1, self._sampling(0), seen, 0, top, allowed)
 
     def step(self) -> Work:
         """One more token, after the one in flight or the last one read."""
         assert self.slot is not None
         made, end = self.made, len(self.prompt) + self.made
         tokens = None if self.flying else self.tokens[end - 1 : end]
-        draw = self._sampling(made + self.flying)
+        draw, allowed = self._sampling(made + self.flying), self._allowed(made)
         self.flying += 1
         seen = self.tokens[:end] if self._looks_back else None
-        return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs)
+        return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs, allowed)
 
     def replay(self, most: int) -> Work:
         """Up to `most` made tokens once more, each as a span of its own, as they ran before the row was evicted."""
@@ -162,6 +167,9 @@ class Sequence:
             return forced
         return self._early if ahead < self.resolved.min_tokens else self._draw
 
+    def _allowed(self, made: int) -> np.ndarray | None:
+        return None if self.grammar is None else self.grammar.allowed(made < self.resolved.min_tokens)
+
     def take(self, drawn: Drawn) -> None:
         """A drawn token has been read: keep it, show its text, see whether it is the end; a surplus one is dropped."""
         self.flying -= 1
@@ -178,6 +186,9 @@ class Sequence:
                 self.thought.take(text, self.made)
             if self._stops is not None and self.made > resolved.min_tokens:
                 text, stopped = self._stops.push(text)
+        if self.grammar is not None and not stopped:
+            self.grammar.take(token)
+            stopped = self.grammar.complete
         if stopped or self.made >= self.limit:
             self.finish = "stop" if stopped else "length"
             text += self._rest()
@@ -199,7 +210,9 @@ class Sequence:
         """What ended it, if a stop text or a token did."""
         if self.finish != "stop":
             return None
-        return self._stops.matched if self._stops is not None and self._stops.matched is not None else token
+        if self._stops is not None and self._stops.matched is not None:
+            return self._stops.matched
+        return token if token in self.resolved.stop_ids else None
 
     def _spelled(self, drawn: Drawn) -> tuple[tuple[bytes, ...], dict[int, bytes]]:
         """The bytes that a token is about to add to the text, and those of all ids that are named with it."""

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from crane_app.contract import DType, HostTensor
+from crane_app.contract import HostTensor
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
-from crane_app.library.fit import human
+from crane_app.host import Packed, Scheme
 from crane_app.media.files.arrays import Arrays, files_in
 from crane_app.media.files.gguf import Gguf, holds_gguf
+from crane_app.media.files.grouped import Grouped
 from crane_app.media.files.safetensors import Checkpoint
 from crane_app.models import gguf as published
 
@@ -28,11 +29,15 @@ LARGEST_CONFIG = 16 * 2**20
 
 
 class Weights(Protocol):
-    """The tensors of one model under their published names. dtypes as read; nbytes as in the files."""
+    """The tensors of one model under their published names. dtypes as read; nbytes as in the files.
+
+    schemes: of the packed ones; `read` expands them.
+    """
 
     folder: Path
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
+    schemes: dict[str, Scheme]
     nbytes: int
 
     def __enter__(self) -> Weights: ...
@@ -52,23 +57,22 @@ class Weights(Protocol):
     def read(self, name: str) -> HostTensor:
         """The tensor in memory of its own."""
 
+    def read_packed(self, name: str) -> Packed:
+        """A tensor of `schemes` as it is packed."""
+
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Read into `out`: C-contiguous, of the tensor's shape and dtype (bfloat16: uint16)."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model's settings, and how to open its weights. said: what the config is called in sentences.
-
-    packed: the types of packed tensors, each with how many there are; they are unpacked when they are loaded.
-    """
+    """A model's settings, and how to open its weights. said: what the config is called in sentences."""
 
     path: Path
     config: dict[str, Any]
     generation: dict[str, Any]
     weights: Callable[[], Weights]
     said: str = "config.json"
-    packed: tuple[tuple[str, int], ...] = ()
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
@@ -77,16 +81,6 @@ class Source:
             yield
         except (BadCheckpoint, Unsupported) as error:
             raise type(error)(str(error).replace("config.json", self.said)) from error
-
-    def unpacked(self, weights: int, held: int, dtype: DType) -> tuple[str, ...]:
-        """What a person should know about packed weights: bytes on disk and bytes held."""
-        if not self.packed:
-            return ()
-        kinds = ", ".join(f"{count} of {kind}" for kind, count in self.packed)
-        return (
-            f"Its packed tensors ({kinds}) were unpacked to {dtype}: {human(weights)} on disk take "
-            f"{human(held)} of memory, and the speed is that of {dtype}.",
-        )
 
 
 def find(path: Path) -> Source:
@@ -98,20 +92,33 @@ def find(path: Path) -> Source:
             f"There is no model folder at {path}. Name a folder with config.json and *.safetensors, or a .gguf file."
         )
     config = _object(path / "config.json")
-    weights: Callable[[], Weights] = (lambda: Arrays.open(path)) if files_in(path) else (lambda: Checkpoint.open(path))
-    return Source(path, config, optional(path / "generation_config.json"), weights)
+    return Source(path, config, optional(path / "generation_config.json"), _opener(path, config))
+
+
+def _opener(path: Path, config: dict[str, Any]) -> Callable[[], Weights]:
+    """How the weights of a folder are opened."""
+    if files_in(path):
+        return lambda: Arrays.open(path)
+    groups, other = config.get("quantization"), config.get("quantization_config")
+    if isinstance(groups, dict):
+        return lambda: Grouped(Checkpoint.open(path), groups)
+
+    def plain() -> Weights:
+        if isinstance(other, dict):
+            raise Unsupported(
+                f"{path.name}: its weights are packed as {other.get('quant_method')!r:.40}; Crane reads the groups of "
+                "MLX and GGUF. Take the same model in one of these, or unpacked."
+            )
+        return Checkpoint.open(path)
+
+    return plain
 
 
 def _gguf(path: Path) -> Source:
     gguf = Gguf.open(path)
     config = published.config(gguf)
-    counts: dict[str, int] = {}
-    for tensor in gguf.tensors.values():
-        if tensor.form.unpack is not None:
-            counts[tensor.form.name] = counts.get(tensor.form.name, 0) + 1
-    packed = tuple(sorted(counts.items(), key=lambda item: -item[1]))
     said = f"{path.name} (its metadata)"
-    return Source(path, config, published.generation(gguf), lambda: published.Weights(gguf, config), said, packed)
+    return Source(path, config, published.generation(gguf), lambda: published.Weights(gguf, config), said)
 
 
 def optional(path: Path) -> dict[str, Any]:

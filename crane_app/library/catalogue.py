@@ -65,3 +65,10 @@ OFFERS = (
 def find(repo: str) -> Offer | None:
     """The offer of that id, in whatever case it is typed."""
     return next((offer for offer in OFFERS if offer.repo.lower() == repo.lower()), None)
+
+
+def suited(memory: int, job: Job = "chat") -> list[Offer]:
+    """Those for a job that fit into `memory` bytes: first the one to begin with, which is the first that fits well."""
+    fits = [(offer, offer.verdict(memory).fit) for offer in OFFERS if offer.job == job and offer.runs]
+    first = next((offer for offer, fit_ in fits if fit_ in ("well", "unknown")), None)
+    return sorted((offer for offer, fit_ in fits if fit_ != "no"), key=lambda offer: offer is not first)

@@ -82,9 +82,11 @@ def facts(raw: dict[str, Any]) -> Facts:
     )
 
 
-def quantised(raw: dict[str, Any]) -> bool:
-    """Whether config.json says that the weights are packed in fewer bits."""
-    return any(isinstance(raw.get(name), dict) for name in ("quantization", "quantization_config"))
+def foreign(raw: dict[str, Any]) -> str:
+    """How the weights are packed, where Crane does not read it; "" where they are plain, or in MLX's groups."""
+    if isinstance(raw.get("quantization"), dict) or not isinstance(raw.get("quantization_config"), dict):
+        return ""
+    return str(raw["quantization_config"].get("quant_method") or "a way of its own")[:40]
 
 
 def _cache(raw: dict[str, Any], context: int) -> int:

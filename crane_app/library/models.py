@@ -32,6 +32,7 @@ class OnDisk:
     nbytes: of its weights; loaded: of them in memory, where that is more; context: tokens, 0 if not said.
     cache: bytes of keys and values for a long conversation. problem: why it cannot be loaded, or "".
     remark: what is worth knowing although it can. repo: its id on the hub. partial: a download that is not finished.
+    plain: its weights can be packed while they are loaded.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class OnDisk:
     repo: str = ""
     partial: bool = False
     loaded: int = 0
+    plain: bool = False
 
 
 def own_folder() -> Path:
@@ -56,9 +58,12 @@ def own_folder() -> Path:
     return platformdirs.user_data_path("crane") / "models"
 
 
-def needed_memory(entry: OnDisk, available: int) -> fit.Verdict:
-    """Whether the model fits into a computer with `available` bytes of memory."""
-    return fit.verdict(max(entry.nbytes, entry.loaded), entry.cache, available)
+def needed_memory(entry: OnDisk, available: int, quantize: str | None = None) -> fit.Verdict:
+    """Whether the model fits into a computer with `available` bytes of memory. quantize: what it is packed to."""
+    weights = max(entry.nbytes, entry.loaded)
+    if quantize and entry.plain:
+        weights = fit.packed(weights, entry.dtype, quantize)
+    return fit.verdict(weights, entry.cache, available)
 
 
 def found(folders: Iterable[Path], hub: Path | None = None) -> Iterator[OnDisk]:
@@ -115,7 +120,9 @@ def examine(folder: Path, source: Source = "folder", name: str = "") -> OnDisk:
         missing = facts.lacking(folder, sizes)
     except BadCheckpoint as error:
         return replace(entry, problem=str(error))
-    return replace(entry, problem=_problem(entry, weights, missing, sizes, said.ours and facts.quantised(raw)))
+    foreign = facts.foreign(raw) if said.ours else ""
+    plain = said.ours and not foreign and not isinstance(raw.get("quantization"), dict)
+    return replace(entry, plain=plain, problem=_problem(entry, weights, missing, sizes, foreign))
 
 
 def import_folder(folder: Path) -> Path:
@@ -167,7 +174,7 @@ def listed(text: str) -> list[Path]:
     return [Path(each).expanduser() for each in text.split(os.pathsep) if each]
 
 
-def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[str, int], packed: bool) -> str:
+def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[str, int], packed: str) -> str:
     if not weights:
         others = sorted({Path(name).suffix for name in sizes} & set(facts.OTHERS))
         if others:
@@ -181,7 +188,7 @@ def _problem(entry: OnDisk, weights: list[str], missing: list[str], sizes: dict[
     if entry.job == "other":
         return _useless(entry.architecture)
     if packed:
-        return "Its weights are quantised; Crane reads float32, float16 and bfloat16."
+        return f"Its weights are packed as {packed}; Crane reads MLX's groups and GGUF."
     return ""
 
 
@@ -209,7 +216,7 @@ def _in_gguf(entry: OnDisk, file: Path) -> OnDisk:
         licence=heads[0].licence or entry.licence,
         cache=said.cache,
         loaded=loaded,
-        remark=f"It takes {fit.human(loaded)} of memory: its weights are unpacked." if loaded > entry.nbytes else "",
+        remark=f"Unpacked it takes {fit.human(loaded)} of memory." if loaded > entry.nbytes else "",
     )
     if said.architecture == "clip":
         return replace(entry, problem="It is the part of another model that sees pictures.")

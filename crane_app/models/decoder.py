@@ -89,7 +89,7 @@ def _layer(c: DecoderConfig, at: str, sparse: bool) -> list[Parameter]:
         Table(Tensors(f"{at}.post_attention_layernorm", (c.hidden,))),
     ]
     if sparse:
-        gate = Products((Tensors(f"{mlp}.gate", (c.experts, c.hidden)),))
+        gate = Products((Tensors(f"{mlp}.gate", (c.experts, c.hidden)),), fine=True)
         return [*found, gate, Experts(f"{mlp}.experts", c.experts, c.expert_inner, c.hidden)]
     pair = tuple(Tensors(f"{mlp}.{n}", (c.inner, c.hidden), c.mlp_bias) for n in ("gate_proj", "up_proj"))
     return [*found, Products(pair), Products((Tensors(f"{mlp}.down_proj", (c.hidden, c.inner), c.mlp_bias),))]

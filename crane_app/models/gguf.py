@@ -17,6 +17,7 @@ import numpy as np
 
 from crane_app.contract import HostTensor
 from crane_app.errors import BadCheckpoint, Unsupported
+from crane_app.host import Blocks, Scheme
 from crane_app.media.files.gguf import Gguf
 
 # general.architecture -> the architecture and model_type of config.json.
@@ -190,13 +191,17 @@ class Place:
 
 
 class Weights:
-    """The tensors of a GGUF model under their published names; a checkpoint like that of safetensors files."""
+    """The tensors of a GGUF model under their published names; a checkpoint like that of safetensors files.
+
+    schemes: of the packed ones.
+    """
 
     def __init__(self, gguf: Gguf, raw: dict[str, Any]) -> None:
         self.folder, self._gguf = gguf.folder, gguf
         self._places = dict(_places(gguf, raw))
         self.shapes = {name: place.shape for name, place in self._places.items()}
         self.dtypes = {name: gguf.dtype(place.name) for name, place in self._places.items()}
+        self.schemes = {name: Scheme(kind) for name, place in self._places.items() if (kind := gguf.kind(place.name))}
         self.nbytes = sum(tensor.size for tensor in gguf.tensors.values())
 
     def __enter__(self) -> Weights:
@@ -226,6 +231,13 @@ class Weights:
         out = np.empty(place.shape, np.uint16 if self.dtypes[name] == "bfloat16" else self.dtypes[name])
         self._gguf.read_rows(place.name, place.first, out)
         return HostTensor(out, self.dtypes[name])  # type: ignore[arg-type]
+
+    def read_packed(self, name: str) -> Blocks:
+        """A tensor of `schemes` as its blocks, its rows in the published order."""
+        place = self._places[name]
+        rows = self._gguf.read_blocks(place.name, place.first, math.prod(place.shape[:-1]))
+        rows = _apart(rows, place.heads).reshape(*place.shape[:-1], -1)
+        return Blocks(self.schemes[name].kind, rows, place.shape)
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Read into `out`: C-contiguous, of the tensor's shape and the type that `read` gives."""

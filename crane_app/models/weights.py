@@ -28,9 +28,10 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Products:
-    """Linear products of one input, loaded as one."""
+    """Linear products of one input, loaded as one. fine: they choose experts, and are never packed by us."""
 
     leaves: tuple[Tensors, ...]
+    fine: bool = False
 
 
 @dataclass(frozen=True)

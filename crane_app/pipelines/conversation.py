@@ -39,6 +39,7 @@ class Model:
     backend: str | None = None
     device: str = "auto"
     dtype: str | None = None
+    quantize: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,11 @@ def _load(engine: EngineLike, model: Model) -> Stream:
     there = next((card for card in cards.values() if Path(card.folder) == folder), None)
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        return engine.load(there.folder, there.name, there.backend, there.device, there.dtype)
+        how = there.backend, there.device, there.dtype, there.quantize, there.exact
+        return engine.load(there.folder, there.name, *how)
     name = name_of(folder)
     name = str(folder) if name in cards else name
-    return engine.load(str(folder), name, model.backend, model.device, model.dtype)
+    return engine.load(str(folder), name, model.backend, model.device, model.dtype, model.quantize)
 
 
 def count_tokens(engine: EngineLike, model: str, messages: Sequence[Message], options: Mapping[str, Any]) -> int:
@@ -246,7 +248,7 @@ def as_command(model: Model, system: str, turns: Sequence[Turn], answer: Turn, o
     for name in KNOBS:
         words += [f"--{name.replace('_', '-')}", f"{getattr(resolved.sampling, name):g}"]
     words += ["--max-tokens", str(resolved.max_tokens), "--seed", str(answer.facts.get("seed", resolved.sampling.seed))]
-    for flag, value in (("backend", model.backend), ("dtype", model.dtype)):
+    for flag, value in (("backend", model.backend), ("dtype", model.dtype), ("quantize", model.quantize)):
         words += [f"--{flag}", value] if value else []
     think = options.get("think")
     if isinstance(think, bool):
@@ -277,5 +279,5 @@ def _facts(chat: Chat, card: ModelCard) -> dict[str, Any]:
         "seed": usage.seed,
         "backend": card.backend,
         "device": card.device,
-        "dtype": card.dtype,
+        "dtype": card.numbers,
     }

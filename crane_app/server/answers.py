@@ -126,8 +126,10 @@ class Answers:
                         self.totals.add(event)
                         if ended is not None:
                             ended.append(event)
-                        if event.reason in ("error", "cancelled"):
-                            raise error_of(event) if event.reason == "error" else Cancelled(ABORTED)
+                        if event.reason == "error":
+                            raise _error(event, request)
+                        if event.reason == "cancelled":
+                            raise Cancelled(ABORTED)
             finally:
                 live.streams.remove(stream)
                 if stream.end is None:
@@ -158,6 +160,13 @@ class Answers:
             finally:
                 if stream.end is None:
                     stream.cancel()
+
+
+def _error(end: End, request: Request) -> Exception:
+    """What an End tells of; a grammar that is refused names its field."""
+    if end.kind == "BadGrammar" and request.asked.grammar is not None:
+        return refused(request.asked.grammar.field, end.error)
+    return error_of(end)
 
 
 async def events(stream: Stream) -> AsyncIterator[Event]:

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, messages, sampling, thinking
+from crane_app.server import chat, grammars, messages, sampling, thinking
 from crane_app.server.answers import summed
 from crane_app.server.chat import Delta, Reply, Wish
 from crane_app.server.fields import Table, harmless, honoured, mapping, shaped, some, text, unmet, yes_no
@@ -23,6 +23,7 @@ from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import Events, Frames, event, reply
 from crane_app.server.tools import offered
 
+CHOICES = {"auto": "auto", "any": "required", "none": "none"}  # in OpenAI's words
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large"}
 TYPES |= {429: "rate_limit_error", 503: "overloaded_error"}
@@ -41,9 +42,19 @@ def tools(value: Any) -> tuple[dict[str, Any], ...]:
 
 def tool_choice(value: Any) -> dict[str, Any]:
     kind = mapping(value).get("type")
-    if kind not in ("auto", "none"):
-        raise ValueError("may be auto or none: that a tool must be called cannot be enforced yet")
-    return {"tool_choice": kind, "parallel_tool_calls": not value.get("disable_parallel_tool_use", False)}
+    if kind not in CHOICES and (kind != "tool" or not isinstance(value.get("name"), str)):
+        raise ValueError('must have the type auto, any or none, or be {"type": "tool", "name": ...}')
+    return {
+        "tool_choice": CHOICES.get(kind) or f":{value['name']}",
+        "parallel_tool_calls": not value.get("disable_parallel_tool_use", False),
+    }
+
+
+def output_config(value: Any) -> Any:
+    given = {name: each for name, each in mapping(value).items() if each is not None}
+    if others := set(given) - {"format"}:
+        raise ValueError(f"has {min(others)!r:.60}, and only format is there")
+    return grammars.output_format(given["format"]) if given else None
 
 
 def system(value: Any) -> str:
@@ -71,9 +82,9 @@ COUNTED: Table = (
     honoured("messages", said, "text, tool_use, tool_result and thinking; pictures are refused"),
     honoured("system", system),
     honoured("tools", tools, "your own"),
-    honoured("tool_choice", tool_choice, "auto and none; any and a named tool are refused"),
+    honoured("tool_choice", tool_choice, "auto, none, any and a tool; the last two are enforced"),
     honoured("thinking", thinking.switch, "disabled, adaptive, or enabled with budget_tokens"),
-    *unmet("it is not there", "mcp_servers", "container", "context_management", "output_config", neutral=([],)),
+    *unmet("it is not there", "mcp_servers", "container", "context_management", neutral=([],)),
 )
 FIELDS: Table = (
     *COUNTED,
@@ -81,7 +92,8 @@ FIELDS: Table = (
     *(honoured(name, sampling.ranged(name)) for name in ("temperature", "top_p", "top_k")),
     honoured("stop_sequences", lambda value: sampling.stops(64)(value) if value else None, "at most 64"),
     honoured("stream", yes_no),
-    *unmet(sampling.GRAMMAR, "output_format"),
+    honoured("output_format", grammars.output_format, "json_schema, after the thought"),
+    honoured("output_config", output_config, "format only, as output_format; effort is refused"),
     *harmless("metadata", "service_tier", "inference_geo", note="for the provider's accounts"),
 )
 
@@ -97,9 +109,13 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     turns = [turn for each in _listed(given["messages"]) for turn in _turns(each)]
     if given.get("system"):
         turns = [{"role": "system", "content": given["system"]}, *turns]
-    same = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream", "tools", "thinking")
+    same = (
+        "model", "max_tokens", "temperature", "top_p", "top_k", "stream", "tools", "thinking", "output_format",
+        "output_config",
+    )  # fmt: skip
     asked = {name: given[name] for name in same if name in given}
-    asked |= given.get("tool_choice", {}) if given.get("tools") else {}
+    choice = given.get("tool_choice", {})
+    asked |= choice if given.get("tools") or choice.get("tool_choice", "auto") not in ("auto", "none") else {}
     if given.get("stop_sequences"):
         asked["stop"] = given["stop_sequences"]
     return await chat.understood(call, {**asked, "messages": messages.taken(turns)})
@@ -211,7 +227,7 @@ class Blocks:
         if new.content:
             frames += self._fill("text", {"text": ""}, "text", new.content)
         for each in new.calls:
-            frames += self.close()
+            frames += self.close() if each.name else []
             frames += self._fill("tool_use", {"id": each.id, "name": each.name, "input": {}}, "json", each.arguments)
         return frames
 
@@ -240,7 +256,7 @@ def _event(kind: str, **more: Any) -> bytes:
 async def _frames(call: Call, wish: Wish) -> Frames:
     ids = await _ids(call, wish)
     request = replace(wish.request, messages=None, template={}, tokens=tuple(ids))
-    one, blocks, last = Reply(wish), Blocks(), Delta()
+    one, blocks, last = Reply(wish, eager=True), Blocks(), Delta()
     ended: list[End] = []
     begun = False
     answers = call.service.answers

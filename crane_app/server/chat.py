@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.responses import Response
 
-from crane_app.engine.request import End, Piece, Request
-from crane_app.server import messages, sampling, thinking
+from crane_app.engine.request import End, Grammar, Piece, Request
+from crane_app.server import grammars, messages, sampling, thinking
 from crane_app.server.answers import summed
+from crane_app.server.calls import ToolCall, ToolCalls, joined
 from crane_app.server.fields import Table, harmless, honoured, mapping, text, unmet, whole, yes_no
 from crane_app.server.problems import refused
 from crane_app.server.reasoning import Kind, Reasoning
@@ -23,7 +24,8 @@ from crane_app.server.service import Call, Endpoint
 from crane_app.server.shelf import Offered
 from crane_app.server.spelling import Spelling, Spelt, chat_logprobs
 from crane_app.server.sse import DONE, Events, Frames, event, reply
-from crane_app.server.tools import ToolCall, ToolCalls, offered
+from crane_app.server.tools import Choice, calling, chosen, offered
+from crane_app.server.tools import choice as tool_choice
 from crane_app.version import VERSION
 
 FIELDS: Table = (
@@ -33,15 +35,15 @@ FIELDS: Table = (
     honoured("max_completion_tokens", sampling.ranged("max_tokens"), "wins over max_tokens"),
     honoured("logprobs", yes_no, "exact bytes; the tokens joined are the text that the model wrote"),
     honoured("top_logprobs", whole(0, 20), "with logprobs"),
-    honoured("tools", offered, "functions; the calls are parsed as Qwen and Hermes models write them"),
-    honoured("tool_choice", lambda value: value, "auto and none; required and a named tool are refused"),
-    honoured("parallel_tool_calls", yes_no),
+    honoured("tools", offered, "functions; calls are found in the forms of Qwen, Hermes, Qwen3-Coder and Hunyuan"),
+    honoured("tool_choice", tool_choice, "auto, none, required or a function; the last two are enforced"),
+    honoured("parallel_tool_calls", yes_no, "false: one call at most"),
     honoured("chat_template_kwargs", mapping, "variables for the model's chat template"),
     *thinking.FIELDS,
     honoured("separate_reasoning", yes_no, "false leaves the thought, with its tags, in the content"),
     honoured("add_generation_prompt", yes_no),
     honoured("continue_final_message", yes_no, "the answer goes on with the last message"),
-    *unmet(sampling.GRAMMAR, "response_format", neutral=({"type": "text"},)),
+    grammars.RESPONSE_FORMAT,
     *unmet("functions are called tools now", "functions", neutral=([],)),
     *unmet("functions are called tools now", "function_call", neutral=("none",)),
     *unmet("only text is made", "modalities", neutral=(["text"],)),
@@ -60,13 +62,13 @@ FIELDS: Table = (
 
 @dataclass(frozen=True)
 class Wish:
-    """A chat request, understood. names: of the tools that may be called."""
+    """A chat request, understood. tools: those that may be called, with the schemas of their parameters."""
 
     model: Offered
     request: Request
     thinking: bool
     splits: bool
-    names: tuple[str, ...]
+    tools: Mapping[str, Any]
     parallel: bool
     logprobs: bool
     top: int
@@ -88,26 +90,30 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
         raise refused("top_logprobs", "top_logprobs needs logprobs: say logprobs true, or leave it out.")
     sampling.check_ids(given, model.card.vocabulary)
     told = variables(given)
-    tools = _tools(given)
+    choice, parallel = chosen(given), given.get("parallel_tool_calls", True)
     if not model.card.chat:
         raise refused("model", f"The model {model.name} has no chat template, so it cannot talk. Use /v1/completions.")
-    if tools and not await call.service.templates.knows_tools(model.card.name):
+    if choice.tools and not await call.service.templates.knows_tools(model.card.name):
         raise refused("tools", f"The chat template of {model.name} knows no tools. Leave tools out.")
     splits = given.get("separate_reasoning", True)
-    opened = splits and await call.service.templates.begins_thinking(model.card.name, told)
+    thought = await call.service.templates.thought(model.card.name, told)
+    opened = splits and thought == "open"
     more: dict[str, Any] = {"logprobs": max(top, 1)} if logprobs else {}
     limit = sampling.endings(given)
     more["thinking_budget"] = thinking.budget(given, limit, model.card.context)
     asked = sampling.asked({**given, "max_tokens": limit} if limit is not None else given, **more)
-    template = {**told, "tools": list(tools)} if tools else told
+    grammar = await _grammar(call, choice, asked.grammar, model.card.name, parallel)
+    if grammar is not None:
+        asked = replace(asked, grammar=replace(grammar, thought=thought))
+    template = {**told, "tools": list(given["tools"])} if choice.tools else told
     request = call.request(model.card.name, messages=given["messages"], template=template, asked=asked, endpoint="chat")
     return Wish(
         model,
         request,
         opened,
         splits,
-        tuple(tool["function"]["name"] for tool in tools),
-        given.get("parallel_tool_calls", True),
+        choice.tools,
+        parallel,
         logprobs,
         top,
         sampling.include_usage(given),
@@ -127,19 +133,17 @@ def variables(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _tools(given: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The tools that may be called."""
-    choice, tools = given.get("tool_choice", "auto"), given.get("tools", ())
-    if choice == "none":
-        return ()
-    if choice != "auto":
-        raise refused(
-            "tool_choice",
-            "tool_choice may be auto or none: that a tool must be called cannot be enforced yet. Use auto.",
-        )
-    if "tool_choice" in given and not tools:
-        raise refused("tool_choice", "tool_choice is auto, but no tools are given. Give some, or leave it out.")
-    return tuple(tools)
+async def _grammar(call: Call, choice: Choice, grammar: Grammar | None, model: str, parallel: bool) -> Grammar | None:
+    """What an answer is held to, once calls of tools are thought of."""
+    if choice.must and grammar is not None:
+        raise refused(grammar.field, f"{grammar.field} is for an answer, and tool_choice wants a call instead of one.")
+    if choice.must:
+        return calling(choice, await call.service.templates.form(model), parallel)
+    if not choice.tools or grammar is None:
+        return grammar
+    if grammar.kind not in ("json_schema", "json_object"):
+        raise refused(grammar.field, f"{grammar.field} goes with tools only as a JSON schema. Say tool_choice none.")
+    return calling(choice, await call.service.templates.form(model), parallel, grammar)
 
 
 @dataclass
@@ -156,7 +160,7 @@ class Delta:
     def add(self, new: Delta) -> None:
         self.content += new.content
         self.reasoning += new.reasoning
-        self.calls += new.calls
+        self.calls = joined([*self.calls, *new.calls])
         self.tokens += new.tokens
         self.finish, self.matched = new.finish or self.finish, new.matched
 
@@ -165,11 +169,14 @@ class Delta:
 
 
 class Reply:
-    """One choice on its way from pieces to deltas; reasoning_tokens: how many of its tokens were thought."""
+    """One choice on its way from pieces to deltas; reasoning_tokens: how many of its tokens were thought.
 
-    def __init__(self, wish: Wish) -> None:
+    eager: calls are told in parts, as they come.
+    """
+
+    def __init__(self, wish: Wish, eager: bool = False) -> None:
         self._reasoning = Reasoning(wish.thinking) if wish.splits else None
-        self._tools = ToolCalls(wish.names, wish.parallel)
+        self._tools = ToolCalls(wish.tools, wish.parallel, eager)
         self._spelling = Spelling() if wish.logprobs else None
         self.reasoning_tokens = self._uncounted = 0
 
@@ -265,7 +272,7 @@ def _logprobs(wish: Wish, tokens: list[Spelt]) -> dict[str, Any] | None:
 
 
 async def _frames(call: Call, wish: Wish) -> Frames:
-    replies = [Reply(wish) for _ in range(wish.n)]
+    replies = [Reply(wish, eager=True) for _ in range(wish.n)]
     ended: list[End] = []
     async with call.service.answers.known(wish.id, call.owner, "chatcmpl-") as live:
         head = _head(live.id, wish, "chat.completion.chunk")
@@ -284,7 +291,7 @@ async def _frames(call: Call, wish: Wish) -> Frames:
                 new = replies[piece.choice].push(piece)
                 if new:
                     delta = _delta(new, called[piece.choice])
-                    called[piece.choice] += len(new.calls)
+                    called[piece.choice] += sum(bool(one.name) for one in new.calls)
                     yield chunk(piece.choice, delta, _logprobs(wish, new.tokens) if new.tokens else None)
                 if new.finish in ("stop", "length", "tool_calls"):
                     yield chunk(piece.choice, {}, None, new.finish)
@@ -300,8 +307,15 @@ def _delta(new: Delta, called: int) -> dict[str, Any]:
     if new.content:
         delta["content"] = new.content
     if new.calls:
-        delta["tool_calls"] = [{"index": called + i, **_called(one)} for i, one in enumerate(new.calls)]
+        delta["tool_calls"] = [_part(one, called := called + bool(one.name)) for one in new.calls]
     return delta
+
+
+def _part(one: ToolCall, called: int) -> dict[str, Any]:
+    """A call or more of its arguments, as the last of so many."""
+    if one.name:
+        return {"index": called - 1, **_called(one)}
+    return {"index": called - 1, "function": {"arguments": one.arguments}}
 
 
 def _head(id: str, wish: Wish, kind: str) -> dict[str, Any]:

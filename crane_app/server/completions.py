@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End, Piece, Request
-from crane_app.server import sampling
+from crane_app.server import grammars, sampling
 from crane_app.server.answers import Live, summed
 from crane_app.server.fields import Table, honoured, shaped, some, text, unmet, whole
 from crane_app.server.problems import refused
@@ -69,7 +69,7 @@ FIELDS: Table = (
     *unmet("the prompt is not repeated", "echo", neutral=(False,)),
     *unmet("text is only made at the end", "suffix", neutral=("",)),
     *unmet("several answers are asked for with n", "best_of", neutral=(1,)),
-    *unmet(sampling.GRAMMAR, "response_format", neutral=({"type": "text"},)),
+    grammars.RESPONSE_FORMAT,
     *sampling.ELSEWHERE,
     *sampling.ACCOUNTS,
 )

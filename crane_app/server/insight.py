@@ -40,6 +40,7 @@ async def model_info(call: Call) -> Response:
             "context_length": card.context,
             "vocab_size": card.vocabulary,
             "dtype": card.dtype,
+            "quantization": card.packed or None,
             "backend": card.backend,
             "device": DEVICES.get(card.device, card.device),
             "device_name": _device_name(card),

@@ -29,13 +29,6 @@ def tools(value: Any) -> tuple[dict[str, Any], ...]:
     return offered(found)
 
 
-def tool_choice(value: Any) -> Any:
-    """A word, or a function by its name, in the form of a chat request."""
-    if isinstance(value, dict) and value.get("type") == "function" and "name" in value:
-        return {"type": "function", "function": {"name": value["name"]}}
-    return value
-
-
 _PART = {"type": "object", "properties": {"type": {"enum": [*TEXTS, "refusal"]}}, "required": ["type", "text"]}
 _SAID = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 

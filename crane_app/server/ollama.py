@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End, Usage
-from crane_app.server import chat, messages, sampling
+from crane_app.server import chat, grammars, messages, sampling
 from crane_app.server.chat import Delta, Reply, Wish
 from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, shaped, take, text, unmet, whole, yes_no
 from crane_app.server.problems import Problem, refused
@@ -75,14 +75,14 @@ COMMON: Table = (
     honoured("stream", yes_no, "true if left out"),
     honoured("think", think, "true, false, or a degree: low, medium, high, as reasoning_effort"),
     honoured("options", options, "", OPTIONS),
-    *unmet(sampling.GRAMMAR, "format", neutral=("",)),
+    honoured("format", grammars.ollama_format, "json or a schema; after the thought"),
     *unmet("log-probabilities are at /v1/chat/completions", "logprobs", "top_logprobs", neutral=(False, 0)),
     *harmless("keep_alive", note="models stay as long as the engine"),
 )
 CHAT: Table = (
     *COMMON,
     honoured("messages", lambda value: messages.taken(_turns(value)) if value else (), "text; pictures are refused"),
-    honoured("tools", offered, "functions; the calls are parsed as Qwen and Hermes models write them"),
+    honoured("tools", offered, "functions; calls are found in the forms of Qwen, Hermes, Qwen3-Coder and Hunyuan"),
 )
 GENERATE: Table = (
     *COMMON,
@@ -157,14 +157,15 @@ async def run_generate(call: Call) -> Response:
 
 
 def _asked(given: Mapping[str, Any], model: Offered) -> dict[str, Any]:
-    """The sampling fields; without num_predict the context is the limit."""
-    return {"max_tokens": model.card.context, **given.get("options", {})}
+    """The sampling fields and the format; without num_predict the context is the limit."""
+    held = {"format": given["format"]} if "format" in given else {}
+    return {"max_tokens": model.card.context, **given.get("options", {}), **held}
 
 
 def _raw(call: Call, given: Mapping[str, Any], model: Offered) -> Wish:
     asked = sampling.asked(_asked(given, model))
     request = call.request(model.card.name, text=given["prompt"], asked=asked, endpoint="completions")
-    return Wish(model, request, False, False, (), True, False, 0, False, "")
+    return Wish(model, request, False, False, {}, True, False, 0, False, "")
 
 
 async def _answered(call: Call, given: Mapping[str, Any], model: Offered, turns: Any, part: Any) -> Response:
@@ -258,7 +259,12 @@ def _tag(model: Offered) -> dict[str, Any]:
 
 def _details(model: Offered) -> dict[str, Any]:
     family = model.card.architecture
-    return {"format": "safetensors", "family": family, "families": [family], "quantization_level": model.card.dtype}
+    return {
+        "format": "safetensors",
+        "family": family,
+        "families": [family],
+        "quantization_level": model.card.packed or model.card.dtype,
+    }
 
 
 async def show(call: Call) -> Response:

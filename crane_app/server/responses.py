@@ -15,19 +15,22 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, items, sampling, thinking
+from crane_app.server import chat, grammars, items, sampling, thinking
 from crane_app.server.answers import Live, summed
+from crane_app.server.calls import ToolCall
 from crane_app.server.chat import Delta, Reply, Wish
 from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, some, take, text, unmet, whole, yes_no
 from crane_app.server.problems import Problem, problem_of, refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.spelling import Spelt, chat_logprobs
 from crane_app.server.sse import Events, Frames, event, reply
-from crane_app.server.tools import ToolCall
+from crane_app.server.tools import choice as tool_choice
 
 LOGPROBS, SEALED = "message.output_text.logprobs", "reasoning.encrypted_content"
 TEXT: Table = (
-    *unmet(sampling.GRAMMAR, "format", neutral=({"type": "text"},)),
+    honoured(
+        "format", lambda value: (value, grammars.text_format(value)), "text, json_object, json_schema; always strict"
+    ),
     *unmet("answers have no degrees of length", "verbosity", neutral=("medium",)),
 )
 REASONING: Table = (
@@ -54,7 +57,7 @@ FIELDS: Table = (
     honoured("top_logprobs", whole(0, 20), f"with include {LOGPROBS}"),
     honoured("include", some(one_of(LOGPROBS, SEALED), 8), f"{LOGPROBS}; {SEALED}: thoughts are never sealed"),
     honoured("tools", items.tools, "functions; the calls are parsed as Qwen and Hermes models write them"),
-    honoured("tool_choice", items.tool_choice, "as at /v1/chat/completions"),
+    honoured("tool_choice", tool_choice, "as at /v1/chat/completions"),
     honoured("parallel_tool_calls", yes_no),
     honoured("reasoning", lambda value: take(REASONING, mapping(value), "reasoning"), "", REASONING),
     honoured("text", lambda value: take(TEXT, mapping(value), "text"), "", TEXT),
@@ -74,8 +77,11 @@ FIELDS: Table = (
         "prompt_cache_options", note="for the provider's accounts and caches; nothing is kept here",
     ),
 )  # fmt: skip
-PASSED = ("model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking", "thinking",
-          *thinking.BUDGETS)  # fmt: skip
+PASSED = (
+    "model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking", "thinking",
+    *thinking.BUDGETS,
+    *(each.name for each in grammars.FIELDS),
+)  # fmt: skip
 
 
 async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
@@ -87,6 +93,8 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
         asked["max_tokens"] = given["max_output_tokens"]
     if "effort" in given.get("reasoning", {}):
         asked["reasoning_effort"] = given["reasoning"]["effort"]
+    if "format" in given.get("text", {}):
+        asked["text.format"] = given["text"]["format"][1]
     if LOGPROBS in given.get("include", ()):
         asked |= {"logprobs": True, "top_logprobs": given.get("top_logprobs", 0)}
     elif given.get("top_logprobs"):
@@ -208,8 +216,8 @@ class _Told:
         said = {name: given.get(name) for name in ("instructions", "max_output_tokens", "temperature", "top_p")}
         tools = [{"type": "function", "strict": None, **tool["function"]} for tool in given.get("tools", ())]
         choice = given.get("tool_choice", "auto")
-        if isinstance(choice, dict) and "function" in choice:
-            choice = {"type": "function", **choice["function"]}
+        if choice.startswith(":"):
+            choice = {"type": "function", "name": choice[1:]}
         return {
             "id": self.live.id,
             "object": "response",
@@ -224,7 +232,7 @@ class _Told:
             "reasoning": {"effort": given.get("reasoning", {}).get("effort"), "summary": None},
             "store": False,
             "background": False,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": given.get("text", {}).get("format", ({"type": "text"},))[0]},
             "tool_choice": choice,
             "tools": tools,
             "top_logprobs": self.wish.top,

@@ -120,7 +120,7 @@ def serve(
 def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, limits: Limits) -> Iterator[str]:
     """What is served, how, where, and to whom."""
     for name, card in own.items():
-        how = f"{card.architecture}, {card.backend} on {card.device} in {card.dtype}"
+        how = f"{card.architecture}, {card.backend} on {card.device} in {card.numbers}"
         yield f"model    {name}: {how}, {_room(card, limits)}"
     room = max(stats.limit_nbytes - stats.weights_nbytes, 0) if stats.limit_nbytes else "what the device gives"
     yield f"cache    kv_bytes {stats.cache_nbytes}, kv_budget {room}; {limits.max_concurrent} answers at once"

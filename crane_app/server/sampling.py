@@ -7,6 +7,7 @@ from typing import Any
 
 from crane_app.engine.defaults import RANGES
 from crane_app.engine.request import Asked
+from crane_app.server import grammars
 from crane_app.server.fields import (
     Table,
     harmless,
@@ -25,7 +26,6 @@ from crane_app.server.fields import (
 from crane_app.server.problems import refused
 
 MOST_STOPS, MOST_BIASES, MOST_IDS = 4, 1024, 1024
-GRAMMAR = "output held to a grammar is not there yet"
 WHOLE_FIELDS = ("top_k", "repeat_last_n", "max_tokens", "min_tokens", "n")
 # Of Asked, under the same name.
 DIRECT = (
@@ -113,10 +113,7 @@ SAMPLING: Table = (
 )
 # What other servers know and this one does not do.
 ELSEWHERE: Table = (
-    *unmet(
-        GRAMMAR, "guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend",
-        "structured_outputs", "json_schema", "regex", "ebnf", "grammar",
-    ),
+    *grammars.FIELDS,
     *unmet(
         "this sampler is not there", "typical_p", "top_a", "tfs_z", "mirostat", "mirostat_mode", "mirostat_tau",
         "mirostat_eta", "dry_multiplier", "dry_base", "dry_allowed_length", "xtc_probability", "xtc_threshold",
@@ -145,7 +142,8 @@ ACCOUNTS: Table = harmless(
 
 
 def asked(given: Mapping[str, Any], **more: Any) -> Asked:
-    """What a request's honoured fields ask of the engine."""
+    """What a request's honoured fields ask of the engine, what the answer is held to among it."""
+    more = {"grammar": grammars.asked(given), **more}
     return Asked(**{name: given[name] for name in DIRECT if name in given} | more)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from crane_app.engine.request import Asked, Piece, Request
 from crane_app.errors import Cancelled
-from crane_app.server import sampling
+from crane_app.server import grammars, sampling
 from crane_app.server.answers import Live
 from crane_app.server.completions import MOST, TEXTS, TOKENS, merged, prompts
 from crane_app.server.fields import Table, harmless, honoured, mapping, shaped, take, text, unmet, whole, yes_no
@@ -37,7 +37,8 @@ SAMPLING: Table = (
     honoured("logit_bias", sampling.biases, f"at most {sampling.MOST_BIASES} entries"),
     honoured("seed", whole(-(2**63), 2**64 - 1), "the same seed gives the same text, whatever else runs"),
     honoured("sampling_seed", whole(-(2**63), 2**64 - 1), "as seed"),
-    *unmet(sampling.GRAMMAR, "json_schema", "regex", "ebnf", "structural_tag"),
+    *grammars.SGLANG,
+    *unmet("tags in a text are not there", "structural_tag"),
     *unmet("stops are texts and ids", "stop_regex", neutral=([],)),
     *unmet("special tokens are never shown", "skip_special_tokens", neutral=(True,)),
     *unmet("the stop text is never shown", "no_stop_trim", neutral=(False,)),
@@ -51,7 +52,8 @@ NAMES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens", "sampli
 
 def sampling_params(value: Any) -> Asked:
     found = take(SAMPLING, mapping(value), "sampling_params")
-    return sampling.asked({NAMES.get(name, name): each for name, each in found.items()})
+    held = {"grammar": grammars.asked(found, "sampling_params.")}
+    return sampling.asked({NAMES.get(name, name): each for name, each in found.items()}, **held)
 
 
 FIELDS: Table = (

@@ -1,30 +1,22 @@
-"""Calls of tools in what a model says: JSON between <tool_call> tags, as Qwen and Hermes models write it.
-
-Qwen2.5's and Qwen3's chat templates show the form. What does not parse, or calls what was not offered, stays text.
-"""
+"""The tools of a request: checked, and where one must be called, the grammar of what may be said then."""
 
 from __future__ import annotations
 
 import json
 import re
-import uuid
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from crane_app.engine.request import Grammar
+from crane_app.server.calls import NAME
 from crane_app.server.fields import mapping, shaped, some, text
+from crane_app.server.problems import refused
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
-MOST, NAME = 128, re.compile(r"[\w.-]{1,64}")
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """arguments: JSON."""
-
-    id: str
-    name: str
-    arguments: str
+MOST, CALLS = 128, 16  # tools offered, and calls in one answer that must call
+Form = Literal["json", "xml", "list"]  # see calls.py
+# As chat templates write JSON, so that nothing is left to chance between two tokens of it.
+TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 @shaped(type="array", maxItems=MOST, items={
@@ -33,7 +25,7 @@ class ToolCall:
         "type": {"const": "function"},
         "function": {
             "type": "object",
-            "properties": {"name": {"type": "string", "pattern": f"^{NAME.pattern}$"}},
+            "properties": {"name": {"type": "string", "pattern": f"^{NAME}$"}},
             "required": ["name"],
         },
     },
@@ -53,71 +45,96 @@ def _tool(value: Any) -> dict[str, Any]:
     if tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
         raise ValueError('must hold functions: {"type": "function", "function": {"name": ...}}')
     name = text(64)(tool["function"].get("name"))
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(f"has a function called '{name:.64}'; letters, digits, _, . and - may be used")
     if not isinstance(tool["function"].get("parameters", {}), dict | None):
         raise ValueError(f"has parameters of {name} that are no JSON schema")
     return tool
 
 
-class ToolCalls:
-    """Splits a text that comes in pieces into text and calls; with no names everything is text.
+@dataclass(frozen=True)
+class Choice:
+    """Which tools may be called: schemas by name. must: one of them has to be."""
 
-    parallel: False takes the first call and drops what follows it. Space between calls is dropped.
-    """
+    tools: Mapping[str, Any]
+    must: bool = False
 
-    def __init__(self, names: Collection[str] = (), parallel: bool = True) -> None:
-        self._names, self._parallel = frozenset(names), parallel
-        self._held = ""
-        self.count = 0
 
-    def push(self, text: str) -> list[str | ToolCall]:
-        """What is certain now."""
-        if not self._names:
-            return [text] if text else []
-        self._held += text
-        shown: list[str | ToolCall] = []
-        while True:
-            place = self._held.find(OPEN)
-            if place < 0:
-                kept = next((n for n in range(len(OPEN) - 1, 0, -1) if self._held.endswith(OPEN[:n])), 0)
-                self._say(shown, len(self._held) - kept)
-                return shown
-            self._say(shown, place)
-            end = self._held.find(CLOSE)
-            if end < 0:
-                return shown
-            self._call(shown, end + len(CLOSE))
+def choice(value: Any) -> str:
+    """auto, none, required, or the name of a function behind a colon."""
+    if value in ("auto", "none", "required") and isinstance(value, str):
+        return value
+    function = value.get("function", value) if isinstance(value, dict) and value.get("type") == "function" else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise ValueError('must be auto, none, required or {"type": "function", "function": {"name": ...}}')
+    return f":{function['name']}"
 
-    def flush(self) -> list[str | ToolCall]:
-        """The end: what was held back was no call."""
-        shown: list[str | ToolCall] = []
-        self._say(shown, len(self._held))
-        return shown
 
-    def _say(self, shown: list[str | ToolCall], length: int) -> None:
-        text, self._held = self._held[:length], self._held[length:]
-        if text and not (self.count and (not text.strip() or not self._parallel)):
-            shown.append(text)
+def chosen(given: Mapping[str, Any]) -> Choice:
+    """What a request's tools and tool_choice say. Problem 400 where they contradict each other."""
+    how, tools = given.get("tool_choice", "auto"), given.get("tools", ())
+    schemas = {tool["function"]["name"]: tool["function"].get("parameters") for tool in tools}
+    if how == "none":
+        return Choice({})
+    if "tool_choice" in given and not schemas:
+        raise refused("tool_choice", f"tool_choice is {how.lstrip(':')}, but no tools are given. Give some.")
+    if not how.startswith(":"):
+        return Choice(schemas, how == "required")
+    if how[1:] not in schemas:
+        raise refused("tool_choice", f"tool_choice names {how[1:]:.64}, which is not among the tools.")
+    return Choice({how[1:]: schemas[how[1:]]}, True)
 
-    def _call(self, shown: list[str | ToolCall], length: int) -> None:
-        found = self._parsed(self._held[len(OPEN) : length - len(CLOSE)])
-        if found is None:
-            self._say(shown, length)
-            return
-        self._held = self._held[length:]
-        if self._parallel or not self.count:
-            self.count += 1
-            shown.append(found)
 
-    def _parsed(self, written: str) -> ToolCall | None:
-        try:
-            said = json.loads(written)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(said, dict) or said.get("name") not in self._names:
-            return None
-        arguments = said.get("arguments", said.get("parameters", {}))
-        if not isinstance(arguments, dict):
-            return None
-        return ToolCall(f"call_{uuid.uuid4().hex[:24]}", said["name"], json.dumps(arguments, ensure_ascii=False))
+def calling(choice: Choice, form: Form, parallel: bool, answer: Grammar | None = None) -> Grammar:
+    """The grammar of calls in a model's form: one, or with `parallel` some; or of an answer where none must be made."""
+    rules = [_rule(number, name, schema, form) for number, (name, schema) in enumerate(choice.tools.items())]
+    names = " | ".join(f"tool_{number}" for number in range(len(rules)))
+    between = '", "' if form == "list" else r'"\n"'
+    calls = f"call ({between} call){{0,{CALLS - 1}}}" if parallel else "call"
+    calls = f'"<tool_calls>[" {calls} "]</tool_calls>"' if form == "list" else calls
+    lines = [f"start: calls{'' if answer is None else ' | answer'}", f"calls: {calls}", f"call: {names}", *rules]
+    if answer is not None:
+        lines.append(f"answer: %json {answer.text or json.dumps({'type': 'object'})}")
+    return Grammar("lark", "\n".join(lines), field="tools" if answer is None else answer.field)
+
+
+def _rule(number: int, name: str, schema: Any, form: Form) -> str:
+    if (schema or {}).get("type", "object") != "object":
+        raise refused("tools", f"tools has parameters of {name} that are no object, and arguments always are.")
+    if form == "xml":
+        return _function(number, name, schema or {})
+    before, after = f'{{"name": {json.dumps(name)}, "arguments": ', "}"
+    if form == "json":
+        before, after = f"<tool_call>\n{before}", f"{after}\n</tool_call>"
+    return (
+        f"tool_{number}: {json.dumps(before)} args_{number} {json.dumps(after)}\nargs_{number}: %json {_tight(schema)}"
+    )
+
+
+def _tight(schema: Any) -> str:
+    """A tool's parameters: always an object, and with nothing in it where nothing is said."""
+    given = schema or {"properties": {}, "additionalProperties": False}
+    return json.dumps({**given, "type": "object", "x-guidance": TIGHT})
+
+
+def _function(number: int, name: str, schema: Mapping[str, Any]) -> str:
+    """Qwen3-Coder's form: each parameter by itself, those that may be left out with a question mark."""
+    properties = schema.get("properties") or {}
+    needed = schema.get("required") or []
+    if not isinstance(properties, dict) or not isinstance(needed, list):
+        raise refused("tools", f"tools has parameters of {name} that are no JSON schema.")
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    line, rules = f"tool_{number}: {json.dumps(f'<tool_call>{chr(10)}<function={name}>{chr(10)}')}", []
+    for place, (key, wanted) in enumerate(properties.items()):
+        rule = f"p_{number}_{place}"
+        line += f" {rule}" + ("" if key in needed else "?")
+        before, after = json.dumps(f"<parameter={key}>\n"), json.dumps("\n</parameter>\n")
+        if isinstance(wanted, dict) and wanted.get("type") == "string" and not {"enum", "const"} & set(wanted):
+            rules.append(f"{rule}: {before} {rule}_v\n{rule}_v[suffix={after}]: /(?s:.*)/")
+        elif isinstance(wanted, dict) and all(isinstance(each, str) for each in wanted.get("enum") or [None]):
+            words = " | ".join(json.dumps(each) for each in wanted["enum"])
+            rules.append(f"{rule}: {before} ({words}) {after}")
+        else:
+            inside = {**wanted, **shared, "x-guidance": TIGHT} if isinstance(wanted, dict) else {}
+            rules.append(f"{rule}: {before} {rule}_v {after}\n{rule}_v: %json {json.dumps(inside)}")
+    return "\n".join([f'{line} "</function>\\n</tool_call>"', *rules])

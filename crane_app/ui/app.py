@@ -192,6 +192,7 @@ def _welcome(window, preferences) -> None:
 def _usable(window, shared: _Shared, files: list[Path]) -> None:
     """The window is painted and takes what is typed; now the rest, the engine first."""
     from crane_app.ui import views
+    from crane_app.ui.contacts import Contacts
     from crane_app.ui.worker import Worker
 
     mark("usable")
@@ -199,6 +200,7 @@ def _usable(window, shared: _Shared, files: list[Path]) -> None:
         told = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in marks().items())
         print(f"The window can be used: {told}", file=sys.stderr, flush=True)
     shared.connection.start()
+    window.status.follow(Contacts(shared.preferences))
     if shared.preferences.get("serve-at-start"):
         window.view("server").start_with_the_app()
     shared.shelf.rescan()

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QSizePolicy,
     QStyleOptionToolButton,
     QToolButton,
@@ -75,6 +76,39 @@ def button(action: QAction, look: str = "", shows: str = "") -> QToolButton:
     keys = action.shortcut().toString(action.shortcut().SequenceFormat.NativeText)
     action.setToolTip(plain_tip(f"{name} ({keys})" if keys else name))
     return made
+
+
+class EscapeField(QLineEdit):
+    """One line of text that tells of Esc by `left`, before any command that has the same key."""
+
+    left = Signal()
+
+    def wants_escape(self) -> bool:
+        return True
+
+    def event(self, event: QEvent) -> bool:
+        ours = event.type() in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress)
+        if ours and event.key() == Qt.Key.Key_Escape and self.wants_escape():
+            event.accept()
+            if event.type() == QEvent.Type.KeyPress:
+                self.left.emit()
+            return True
+        return super().event(event)
+
+
+class SearchField(EscapeField):
+    """To look for something; Esc empties it, and does what it else does where there is nothing to empty."""
+
+    def __init__(self, words: str):
+        super().__init__()
+        self.setPlaceholderText(words)
+        self.setAccessibleName(words)
+        self.setClearButtonEnabled(True)
+        self.addAction(icon("search", "muted"), QLineEdit.ActionPosition.LeadingPosition)
+        self.left.connect(self.clear)
+
+    def wants_escape(self) -> bool:
+        return bool(self.text())
 
 
 class ElidedLabel(QLabel):

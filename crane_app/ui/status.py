@@ -53,6 +53,12 @@ class Status(QStatusBar):
         """Short news, shown for a moment."""
         self.showMessage(news, NEWS_MS)
 
+    def follow(self, contacts: Any) -> None:
+        """Tell who is in contact with this computer (ui.contacts.Contacts), from now on."""
+        self._contacts = contacts
+        contacts.changed.connect(self._show_contacts)
+        self._show_contacts()
+
     def refresh(self) -> None:
         now = self._connection
         troubled = now.state in TROUBLED
@@ -83,8 +89,20 @@ class Status(QStatusBar):
 
     def _make_promise(self) -> QWidget:
         self.promise = QLabel(self.tr("Nothing leaves this machine"))
-        self._lock = QLabel()
-        return self._row(self._lock, self.promise)
+        self._sign, self._drawing = QLabel(), "lock"
+        self._promise_row = self._row(self._sign, self.promise)
+        return self._promise_row
+
+    def _show_contacts(self) -> None:
+        now = self._contacts.now()
+        self.promise.setText(now.words or self.tr("Nothing leaves this machine"))
+        self._promise_row.setToolTip(plain_tip(now.details))
+        self._drawing = now.drawing or "lock"
+        self._draw()
+
+    def _draw(self) -> None:
+        side = round(0.95 * unit())
+        self._sign.setPixmap(icon(self._drawing, "muted").pixmap(QSize(side, side), self.devicePixelRatioF()))
 
     def _row(self, *parts: QWidget) -> QWidget:
         made = QWidget()
@@ -140,7 +158,6 @@ class Status(QStatusBar):
 
     def changeEvent(self, event) -> None:
         super().changeEvent(event)
-        if event.type() == event.Type.StyleChange and hasattr(self, "_lock"):
-            side = round(0.95 * unit())
-            self._lock.setPixmap(icon("lock", "muted").pixmap(QSize(side, side), self.devicePixelRatioF()))
+        if event.type() == event.Type.StyleChange and hasattr(self, "_sign"):
+            self._draw()
             self.bar.setFixedWidth(self.fontMetrics().averageCharWidth() * BAR)

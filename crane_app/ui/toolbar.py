@@ -91,5 +91,5 @@ class Toolbar(QFrame):
             return self.tr("No engine"), self._connection.sentence
         if not cards:
             return self.tr("No model loaded"), ""
-        kinds = list(dict.fromkeys(f"{DEVICES.get(card.device, card.device)} · {card.dtype}" for card in cards))
-        return kinds[0], "\n".join(f"{card.name}: {card.backend}, {card.device}, {card.dtype}" for card in cards)
+        kinds = list(dict.fromkeys(f"{DEVICES.get(card.device, card.device)} · {card.numbers}" for card in cards))
+        return kinds[0], "\n".join(f"{card.name}: {card.backend}, {card.device}, {card.numbers}" for card in cards)

@@ -223,6 +223,37 @@ def runner(backend):
     return backend.runner(Bigram(backend))
 
 
+MAY = np.array([1 << 4 | 1 << 9], np.uint32)
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({"allowed": np.zeros(1, np.uint32)}, "no token at all"),
+        ({"allowed": np.array([1 << VOCABULARY], np.uint32)}, "no token at all"),
+        ({"allowed": np.ones(2, np.uint32)}, "uint32 \\[1\\]"),
+        ({"allowed": np.ones(1, np.int32)}, "uint32 \\[1\\]"),
+        ({"allowed": MAY, "logits": 0}, "0 logits"),
+        ({"allowed": MAY, "logits": 2, "new": 2}, "2 logits"),
+    ],
+)
+def test_a_mask_that_cannot_be(runner, more, match):
+    rows = [runner.cache.open(64) for _ in range(2)]
+    with pytest.raises(ValueError, match=match):
+        runner.launch([work(rows[0]), work(rows[1], **more)])
+    assert [runner.cache.length(row) for row in rows] == [0, 0]
+
+
+def test_a_masked_row_draws_the_best_of_what_is_allowed_beside_others(runner):
+    a, b, c = (runner.cache.open(64) for _ in range(3))
+    chunk = Work(a, np.array([1, 2, 3], np.int32), logits=2)
+    works = [chunk, Work(b, np.array([7], np.int32), allowed=MAY), work(c, 3, logits=0)]
+    drawn = runner.launch(works).read().drawn
+    want = runner.model.logits([2, 3, 7])
+    assert [d.token for d in drawn[0]] == want[:2].argmax(-1).tolist()
+    assert drawn[1][0].token == (4 if want[2][4] >= want[2][9] else 9)
+
+
 def test_a_runner_has_its_models_layout_and_a_cache_of_its_own(backend, runner):
     assert runner.layout == runner.cache.layout == LAYOUT
     assert runner.batched is True

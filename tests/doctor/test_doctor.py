@@ -209,6 +209,10 @@ def test_a_packed_program_without_any_backend_is_damaged(packed, monkeypatch):
     assert machine._other_backend("torch") == machine._other_backend("mlx") == machine.WHOLE
 
 
+def test_a_packed_program_is_not_compiled(packed):
+    assert machine._compile() == machine.WHOLE
+
+
 def test_a_packed_program_cannot_be_given_a_pytorch_with_cuda(packed, monkeypatch):
     monkeypatch.setattr(machine.shutil, "which", lambda program: f"/usr/bin/{program}")
     monkeypatch.setattr(machine, "_device", lambda name: "cpu")

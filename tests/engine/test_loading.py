@@ -464,12 +464,12 @@ def held(field):
     return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
 from crane_app.engine.loading import load
-small, folder, backend, dtype = sys.argv[1:]
-load(Path(small), backend, "cpu", dtype)  # the libraries, their threads and their kernels
+small, folder, backend, dtype, *packed = sys.argv[1:]
+load(Path(small), backend, "cpu", dtype, *packed)  # the libraries, their threads and their kernels
 gc.collect()
 before = held("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew, proc(5)
-loaded = load(Path(folder), backend, "cpu", dtype)
+loaded = load(Path(folder), backend, "cpu", dtype, *packed)
 print(json.dumps({"peak": held("VmHWM") - before, "after": held("VmRSS") - before}))
 """
 

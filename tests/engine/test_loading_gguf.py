@@ -15,6 +15,7 @@ from crane_app.engine.engine import Engine
 from crane_app.engine.loading import load
 from crane_app.engine.request import Asked, Request
 from crane_app.errors import BadCheckpoint, Unsupported
+from crane_app.media.files.gguf_groups import NEAREST
 from crane_app.models import registry
 from crane_app.models.weights import names
 from tests.chat_checkpoint import CHATML, library, write_chat
@@ -65,9 +66,17 @@ def test_packed_numbers_give_the_logits_of_their_unpacked_twin(tmp_path, backend
     twin = write_gguf(tmp_path / "model.gguf", config, shapes, kind)
     write_checkpoint(tmp_path / "twin", config, {})
     write_safetensors(tmp_path / "twin" / "model.safetensors", twin)
-    np.testing.assert_array_equal(
-        scores(tmp_path / "model.gguf", backend_name), scores(tmp_path / "twin", backend_name)
-    )
+    ours = load(tmp_path / "model.gguf", backend_name, "cpu", "float32")
+    got, theirs = generation.score(ours, TOKENS), scores(tmp_path / "twin", backend_name)
+    anew = [note for note in ours.notes if "packed anew" in note]
+    if backend_name == "mlx" and kind.name in NEAREST:
+        assert kind.name in anew[0]
+        assert np.sqrt(np.mean((got - theirs) ** 2)) < 0.15 * np.std(theirs)
+    elif backend_name == "mlx":
+        assert not anew
+        np.testing.assert_allclose(got, theirs, rtol=0, atol=1e-4)
+    else:
+        np.testing.assert_array_equal(got, theirs)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3_moe", "qwen2"])
@@ -78,16 +87,16 @@ def test_packed_rows_are_turned_back_and_packed_experts_found(tmp_path, backend_
     write_checkpoint(tmp_path / "twin", config, {})
     write_safetensors(tmp_path / "twin" / "model.safetensors", twin)
     ours, theirs = scores(tmp_path / "model.gguf", backend_name), scores(tmp_path / "twin", backend_name)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 if name == "llama" else 0)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 if name == "llama" or backend_name == "mlx" else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_that_packed_tensors_take_more_memory_is_said(tmp_path, dtype):
     config, shapes = wide("qwen3")
-    write_gguf(tmp_path / "model.gguf", config, shapes, Type.Q4_K)
+    write_gguf(tmp_path / "model.gguf", config, shapes, Type.Q5_K)
     loaded = load(tmp_path / "model.gguf", "torch", "cpu", dtype)
     [note] = loaded.notes
-    assert "15 of Q4_K" in note
+    assert "15 of Q5_K" in note
     assert dtype in note
     assert loaded.nbytes == sum(int(np.prod(shape)) for shape in shapes.values()) * (4 if dtype == "float32" else 2)
 

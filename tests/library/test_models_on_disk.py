@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from crane_app import settings
 from crane_app.errors import BadInput
 from crane_app.library import facts, fit, hub_cache
 from crane_app.library.models import OnDisk, examine, found, import_folder, needed_memory, own_folder
@@ -57,8 +59,9 @@ def test_a_model_tells_its_job_size_context_type_and_licence(tmp_path, cache):
     folder = write(tmp_path / "Qwen3", README__md="---\nlanguage: en\nlicense: apache-2.0\n---\n# Qwen3\n")
     [entry] = found([folder], cache)
     assert entry == OnDisk(
-        folder, "Qwen3", "chat", "Qwen3ForCausalLM", 1000, 40960, "bfloat16", "apache-2.0", "folder", cache=entry.cache
-    )
+        folder, "Qwen3", "chat", "Qwen3ForCausalLM", 1000, 40960, "bfloat16", "apache-2.0", "folder", cache=entry.cache,
+        plain=True,
+    )  # fmt: skip
 
 
 def test_keys_and_values_of_a_long_conversation_are_counted(tmp_path):
@@ -91,9 +94,12 @@ def test_what_crane_cannot_run_says_so(tmp_path):
     assert (entry.job, entry.problem) == ("other", "Crane has no use for WhisperForConditionalGeneration yet.")
 
 
-def test_packed_weights_of_our_own_families_are_told_before_loading(tmp_path):
-    entry = examine(write(tmp_path, {**QWEN3, "quantization": {"bits": 4}}))
-    assert entry.problem == "Its weights are quantised; Crane reads float32, float16 and bfloat16."
+def test_weights_that_are_packed_in_another_way_are_told_before_loading(tmp_path):
+    entry = examine(write(tmp_path, {**QWEN3, "quantization_config": {"quant_method": "gptq"}}))
+    assert entry.problem == "Its weights are packed as gptq; Crane reads MLX's groups and GGUF."
+    groups = {"bits": 4, "group_size": 64}
+    entry = examine(write(tmp_path, {**QWEN3, "quantization": groups, "quantization_config": groups}))
+    assert entry.problem == ""
 
 
 def test_the_numbers_of_a_picture_model_are_those_of_its_text_part(tmp_path):
@@ -344,6 +350,17 @@ def test_a_model_fits_well_tightly_or_not():
     assert needed_memory(entry, 4 * 10**9).sentence == (
         "Too large for this computer. It needs about 4.0 GB of memory; this computer has 4.0 GB."
     )
+
+
+def test_what_a_model_takes_packed_is_foretold(tmp_path):
+    """mlx's groups of 64 with a scale and a bias in the weights' own type; what is packed already stays as it is."""
+    entry = OnDisk(Path("x"), "x", nbytes=1600 * 10**6, dtype="bfloat16", plain=True)
+    taken = [needed_memory(entry, 0, quantize).needed - fit.RUNTIME for quantize in settings.QUANTS]
+    assert taken == [450 * 10**6, 550 * 10**6, 650 * 10**6, 850 * 10**6]
+    wide = needed_memory(replace(entry, dtype="float32"), 0, "q4").needed - fit.RUNTIME
+    assert wide == 1600 * 10**6 * (4 + 1) // 32
+    packed = examine(write(tmp_path, {**QWEN3, "quantization": {"bits": 4, "group_size": 64}}))
+    assert needed_memory(packed, 0, "q4").needed == needed_memory(packed, 0).needed
 
 
 def test_this_computer_has_memory_and_a_disk(tmp_path):

@@ -429,3 +429,53 @@ def test_over_many_positions_tokens_are_as_frequent_as_they_are_likely(backend, 
     free = possible.sum() - 1
     error = ((observed - expected)[possible] ** 2 / expected[possible]).sum()
     assert error < free + 5 * np.sqrt(2 * max(free, 1))
+
+
+# What is allowed
+
+
+def bits(ids, vocabulary=SMALL):
+    words = np.zeros((vocabulary + 31) // 32, np.uint32)
+    for id in ids:
+        words[id // 32] |= np.uint32(1 << id % 32)
+    return words
+
+
+def masked(logits, ids):
+    x = np.full(len(logits), -np.inf)
+    x[list(ids)] = np.asarray(logits, np.float64)[list(ids)]
+    return x
+
+
+@pytest.mark.parametrize("case", ["greedy", *CASES])
+def test_a_mask_comes_before_everything_else(backend, case):
+    """The other tokens are as if they had no logits, whatever the other parameters say; neighbours do not notice."""
+    s = Sampling() if case == "greedy" else replace(WARM, **CASES[case])
+    logits, rng = rows(backend.dtype, 60), np.random.default_rng(5)
+    sets = [sorted(rng.choice(SMALL, rng.integers(1, SMALL + 1), replace=False).tolist()) for _ in range(60)]
+    works = [replace(work(s, row=i), allowed=bits(ids) if i % 3 else None) for i, ids in enumerate(sets)]
+    got = sample(backend, logits, works, list(range(10, 70)))
+    unsure = 0
+    for i, (token, row, ids) in enumerate(zip(got, logits, sets, strict=True)):
+        x = masked(row, ids) if i % 3 else row
+        want, margin = drawn(x, s, uniform(s.seed, s.choice, 11 + i, 0), SEEN, 5)
+        unsure += margin < CLOSE
+        assert token == want or margin < CLOSE, f"{s} among {ids} gave {token}, not {want}"
+        assert i % 3 == 0 or token in ids
+    assert unsure <= 3
+
+
+@pytest.mark.parametrize("vocabulary", [31, 32, 33, 64, 199])
+def test_every_bit_of_a_mask_is_its_tokens_own(backend, vocabulary):
+    works = [replace(work(Sampling(), row=i), allowed=bits([i], vocabulary)) for i in range(vocabulary)]
+    logits = rows(backend.dtype, vocabulary, vocabulary)
+    assert sample(backend, logits, works, [0] * vocabulary) == list(range(vocabulary))
+
+
+def test_a_mask_over_a_large_vocabulary_leaves_the_best_of_its_tokens(backend):
+    rng = np.random.default_rng(8)
+    logits = normal(rng, 2, LARGE, dtype=backend.dtype, scale=3.0)
+    ids = np.sort(rng.choice(LARGE, 500, replace=False))
+    works = [replace(work(Sampling()), allowed=bits(ids.tolist(), LARGE)), work(Sampling(), row=1)]
+    got = sample(backend, logits, works, [0, 0])
+    assert got == [int(ids[np.argmax(np.asarray(logits[0], np.float64)[ids])]), int(np.argmax(logits[1]))]

@@ -67,6 +67,19 @@ def test_elsewhere_it_is_torch_and_no_mlx(evaluate: Evaluate, system: str) -> No
     assert {"mlx", "mlx_lm", "transformers"} <= set(found["excludes"])
 
 
+def test_the_kernels_go_in_with_torch_and_a_bundle_without_them_is_none(
+    recipe: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = recipe.plan("linux")
+    assert "crane_app.backends.torch._native" in plan.hidden
+    kernels = tmp_path / "backends" / "torch" / "_native.cpython-311-x86_64-linux-gnu.so"
+    monkeypatch.setattr(recipe, "PACKAGE", tmp_path)
+    assert [name for name in recipe.lacking(plan) if "_native" in name] != []
+    kernels.parent.mkdir(parents=True)
+    kernels.touch()
+    assert [name for name in recipe.lacking(plan) if "_native" in name] == []
+
+
 def test_linux_without_torch_is_what_the_mac_has(evaluate: Evaluate) -> None:
     found = given(evaluate("linux", "mlx"))
     assert {"mlx._reprlib_fix", "mlx.__array_api_info"} <= set(found["hiddenimports"])

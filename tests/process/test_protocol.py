@@ -30,6 +30,7 @@ from crane_app.engine.process.protocol import (
 from crane_app.engine.request import (
     Asked,
     End,
+    Grammar,
     Job,
     ModelCard,
     Part,
@@ -161,6 +162,11 @@ def test_long_texts_and_lists_travel_outside_the_header():
     sent = encode("submit", 1, request=request)
     assert len(sent.parts) == 3
     assert len(sent.parts[0]) < 1000
+    assert pass_on("submit", request=request).fields["request"] == request
+
+
+def test_a_grammar_travels_with_its_request():
+    request = Request("m", text="Hi", asked=Asked(grammar=Grammar("regex", "é" * LONG, "open", "response_format")))
     assert pass_on("submit", request=request).fields["request"] == request
 
 

@@ -166,9 +166,16 @@ def test_the_servers_own_limit_of_length(tiny_engine):
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
-        ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": "often"}, "tool_choice"),
+        (
+            {
+                "tools": [{"type": "function", "function": {"name": "a"}}],
+                "tool_choice": {"type": "function", "function": {"name": "b"}},
+            },
+            "tool_choice",
+        ),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
         ({"reasoning_effort": "utmost"}, "reasoning_effort"),
         ({"thinking_budget": -1}, "thinking_budget"),
@@ -313,8 +320,11 @@ def test_a_tool_is_called():
         assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "Köln"}
         assert server.engine.requests[-1].template["tools"] == TOOLS
         calls = [c for chunk in ask(server, tools=TOOLS, stream=True) for c in chunk.choices[0].delta.tool_calls or ()]
-        assert [(call.index, call.function.name) for call in calls] == [(0, "weather"), (1, "weather")]
-        assert len({call.id for call in calls}) == 2
+        named = [call for call in calls if call.function.name]
+        assert [(call.index, call.function.name) for call in named] == [(0, "weather"), (1, "weather")]
+        assert len({call.id for call in named}) == 2
+        texts = ["".join(call.function.arguments for call in calls if call.index == i) for i in range(2)]
+        assert [json.loads(text) for text in texts] == [{"city": "Köln"}, {}]
         one = ask(server, tools=TOOLS, parallel_tool_calls=False).choices[0].message
         assert len(one.tool_calls) == 1
 

@@ -90,7 +90,6 @@ def test_the_stop_that_was_met_is_named(tiny):
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 3}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
-        ({"guided_json": {}}, "guided_json"),
         ({"prompt_logprobs": 1}, "prompt_logprobs"),
     ],
 )

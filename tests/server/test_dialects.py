@@ -97,7 +97,10 @@ def test_what_was_said_before_reaches_the_template():
         ({"messages": "x"}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "image"),
         ({"thinking": {"type": "deep"}}, "thinking"),
-        ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "often"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "nobody"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools"),
         ({"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
         ({"temperature": "hot"}, "temperature"),
@@ -181,7 +184,7 @@ def test_what_there_is(tiny):
 @pytest.mark.parametrize(
     ("path", "fields", "word"),
     [
-        ("chat", {"format": "json"}, "format"),
+        ("chat", {"format": "xml"}, "format"),
         ("chat", {"think": "utmost"}, "think"),
         ("chat", {"options": {"mirostat": 2}}, "options.mirostat"),
         ("chat", {"options": {"num_predict": 0}}, "options.num_predict"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -166,6 +167,19 @@ def test_harmless_fields_are_passed_over(tiny):
         truncation="disabled", text={"format": {"type": "text"}}, reasoning={"summary": "auto"}, max_tool_calls=3,
     )  # fmt: skip
     assert got.store is False
+
+
+def test_an_answer_is_held_to_a_schema(tiny):
+    schema = {"type": "object", "properties": {"name": {"enum": ["crane", "stork"]}}, "required": ["name"]}
+    told = {"type": "json_schema", "name": "bird", "schema": {**schema, "additionalProperties": False}}
+    got = ask(tiny, text={"format": told}, max_output_tokens=60, reasoning={"effort": "none"})
+    assert json.loads(got.output_text)["name"] in ("crane", "stork")
+    assert got.text.format.name == "bird"
+
+
+def test_an_answer_is_held_to_a_pattern(tiny):
+    got = raw(tiny, regex="[ab]{3}", max_output_tokens=60, enable_thinking=False).json()
+    assert re.fullmatch("[ab]{3}", got["output"][-1]["content"][0]["text"])
 
 
 def test_an_error_under_way_ends_as_failed():

@@ -97,8 +97,6 @@ def test_logprobs(tiny):
         ({"text": "a", "logprob_start_len": 0}, "logprob_start_len"),
         ({"text": "a", "top_logprobs_num": 1}, "top_logprobs_num"),
         ({"text": "a", "sampling_params": []}, "sampling_params"),
-        ({"text": "a", "sampling_params": {"json_schema": "{}"}}, "sampling_params.json_schema"),
-        ({"text": "a", "sampling_params": {"regex": "a"}}, "sampling_params.regex"),
         ({"text": "a", "sampling_params": {"max_new_tokens": 0}}, "sampling_params.max_new_tokens"),
         ({"text": "a", "sampling_params": {"max_newtokens": 5}}, "sampling_params.max_newtokens"),
     ],

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from crane_app.contract import Drawn
 from crane_app.engine.request import Piece
+from crane_app.server.calls import ToolCall, ToolCalls, joined
 from crane_app.server.gate import Gate
 from crane_app.server.problems import Problem
 from crane_app.server.reasoning import Reasoning
 from crane_app.server.spelling import Spelling
-from crane_app.server.tools import ToolCall, ToolCalls
 
 PARTS = st.lists(
     st.sampled_from(
@@ -61,26 +61,117 @@ def test_where_a_thought_begins_and_ends(text, thinking, expected):
     assert tuple(reasoned(list(text), thinking).values()) == expected
 
 
-def called(parts: list[str]) -> list[str | tuple[str, str]]:
-    splitter = ToolCalls(("a",))
-    found: list[str | tuple[str, str]] = [""]
+TOOLS = {"a": None, "b.c": {"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}
+CALLS = st.lists(
+    st.sampled_from(
+        [
+            "<tool_call>", "</tool_call>", "<tool_calls>", "</tool_calls>", "[", "]", ", ", "}", '"', "{", "\n", "é",
+            '{"name": "a", "arguments": {}}', '{"name": "b.c", "arguments": {"city": "\\"</tool_call>"', "<to",
+            '{"name": "no"}',
+            '{"arguments": {"x": [1]}, "name": "a"}', "<function=b.c>", "<parameter=city>\n", "9\n</parameter>",
+            "<parameter=days>", "</function>", "Yes",
+        ]
+    ),
+    max_size=9,
+).map("".join)  # fmt: skip
+
+
+def called(parts: list[str], **options: bool) -> list[str | tuple[str, str]]:
+    """Texts, without space at their ends, and calls between them."""
+    splitter, found = ToolCalls(TOOLS, **options), [""]
+    calls: list[ToolCall] = []
     for each in [*(one for part in parts for one in splitter.push(part)), *splitter.flush()]:
         if isinstance(each, ToolCall):
-            found += [(each.name, each.arguments), ""]
+            calls.append(each)
+            found += [""] if each.name else []
         else:
-            assert isinstance(found[-1], str)
             found[-1] += each
-    return found
+    whole = [(call.name, call.arguments) for call in joined(calls)]
+    assert len(whole) == splitter.count == len(found) - 1 or not options.get("parallel", True)
+    said = [text.strip() for text in found]
+    return [said[0], *(each for pair in zip(whole, said[1:], strict=True) for each in pair)]
 
 
-@given(PARTS, st.lists(st.integers(0, 200), max_size=6))
-def test_a_call_is_found_however_it_comes(text: str, cuts: list[int]):
-    """The name and the arguments; space between two calls may come and go with the cuts, words may not."""
-    whole, cut = called([text] if text else []), called(pieces(text, cuts))
-    assert [each.strip() if isinstance(each, str) else each for each in whole] == [
-        each.strip() if isinstance(each, str) else each for each in cut
-    ]
-    assert all(json.loads(each[1]) == {} for each in cut if isinstance(each, tuple))
+@pytest.mark.parametrize("eager", [False, True])
+@given(CALLS, st.lists(st.integers(0, 400), max_size=8))
+def test_a_call_is_found_however_it_comes(eager: bool, text: str, cuts: list[int]):
+    """The names and the arguments; space between two calls may come and go with the cuts, words may not."""
+    assert called([text] if text else [], eager=eager) == called(pieces(text, cuts), eager=eager)
+
+
+@given(CALLS)
+def test_a_call_that_is_told_whole_is_json(text: str):
+    found = called(list(text))
+    assert all(isinstance(json.loads(each[1]), dict) for each in found if isinstance(each, tuple))
+    if not any(isinstance(each, tuple) for each in found):
+        assert found[0] == text.strip(), "no word is lost"
+
+
+WEATHER = '{"city": "Köln </tool_call> \\"x\\"", "days": 3}'
+FORMS = {
+    "json": f'<tool_call>\n{{"name": "b.c", "arguments": {WEATHER}}}\n</tool_call>',
+    "parameters": f'<tool_call>{{"name":"b.c","parameters":{WEATHER}}}</tool_call>',
+    "list": f'<tool_calls>[{{"name": "b.c", "arguments": {WEATHER}}}]</tool_calls>',
+    "xml": '<tool_call>\n<function=b.c>\n<parameter=city>\nKöln </tool_call> "x"\n</parameter>\n'
+    "<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
+}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_call(form, eager):
+    call = ("b.c", WEATHER)
+    for text, expected in [
+        (f"See:\n{FORMS[form]}", ["See:", call, ""]),
+        (f"{FORMS[form]}\n{FORMS['json']}Done", ["", call, "", call, "Done"]),
+    ]:
+        assert called([text], eager=eager) == called(list(text), eager=eager) == expected
+    assert called(list(FORMS[form] * 2), eager=eager, parallel=False)[:3] == ["", call, ""]
+
+
+def test_a_list_holds_several_calls():
+    text = '<tool_calls>[{"name": "a", "arguments": {}}, {"name": "b.c", "arguments": {"days": 1}}]</tool_calls>'
+    for eager in (False, True):
+        assert called(list(text), eager=eager) == ["", ("a", "{}"), "", ("b.c", '{"days": 1}'), ""]
+
+
+def test_a_value_of_a_function_is_what_its_schema_says():
+    text = (
+        "<tool_call><function=b.c><parameter=city>12</parameter><parameter=days>12</parameter></function></tool_call>"
+    )
+    assert called([text]) == ["", ("b.c", '{"city": "12", "days": 12}'), ""]
+    assert called(["<tool_call><function=a></function></tool_call>"]) == ["", ("a", "{}"), ""]
+
+
+def test_arguments_are_told_as_they_come():
+    splitter = ToolCalls(TOOLS, eager=True)
+    told = [splitter.push(each) for each in ("<tool_call>", '{"name": "b.c", ', '"arguments": {"ci', 'ty": "K"', "}}")]
+    assert [len(parts) for parts in told] == [0, 0, 2, 1, 1]
+    assert [part.arguments for parts in told for part in parts if isinstance(part, ToolCall)] == [
+        "", '{"ci', 'ty": "K"', "}",
+    ]  # fmt: skip
+    assert splitter.flush() == [], "what has been told is not said again"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>{broken}</tool_call>",
+        '<tool_call>{"name": "other", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "a", "arguments": [1]}</tool_call>',
+        '<tool_call>{"name": "a", "arguments": {broken}}</tool_call>',
+        '<tool_call>{"name": "a", "arguments": {}} and more</tool_call>',
+        '<tool_call>{"name": "a", "arguments": {"cut',
+        "<tool_calls>none</tool_calls>",
+        '<tool_calls>[{"name": "a"}, {"name": "other"}]</tool_calls>',
+        "<tool_call><function=other></function></tool_call>",
+        "<tool_call><function=a>words</tool_call>",
+        "<tool_call>" + "[" * 5000 + "</tool_call>",
+        "a < b <tool",
+    ],
+)
+def test_what_does_not_parse_stays_text(text):
+    assert called([text]) == called(list(text)) == [text]
 
 
 @given(st.binary(max_size=30), st.lists(st.integers(1, 4), max_size=30), st.integers(0, 30))

@@ -47,6 +47,23 @@ def light(qapp):
     theme.set_scheme("light")
 
 
+@pytest.fixture(autouse=True)
+def awake(monkeypatch):
+    """Why the computer was to stay awake, and whether it still is; the system itself is left alone."""
+    held = {}
+
+    class Held:
+        def __init__(self, why):
+            self.why = why
+            held[why] = True
+
+        def release(self):
+            held[self.why] = False
+
+    monkeypatch.setattr("crane_app.platform.wakefulness._hold", lambda why, _system: Held(why))
+    return held
+
+
 @pytest.fixture
 def reader():
     from fake_reader import FakeReader

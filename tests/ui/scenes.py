@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from fake_reader import FakeReader
-from fakes import GIB, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, on_disk
+from fakes import GIB, PATIENCE_S, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, on_disk
 from PySide6.QtCore import QSettings
 from PySide6.QtGui import QIcon
 from PySide6.QtTest import QTest
@@ -22,6 +22,7 @@ from crane_app.library.takes import Said, Takes
 from crane_app.pipelines.serving import Served
 from crane_app.ui import views
 from crane_app.ui.app import ICON
+from crane_app.ui.contacts import Contacts
 from crane_app.ui.dictate.view import DictateView
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.picker import ModelPicker
@@ -74,7 +75,7 @@ class NoDownload:
 
     def steps(self):
         yield Progress(doing="downloading", file="model.safetensors", done=GIB // 2, total=2 * GIB)
-        self._over.wait(1)
+        self._over.wait(PATIENCE_S)
 
 
 @dataclass
@@ -106,6 +107,7 @@ class Stage:
         settings = QSettings(str(self.folder / "window.ini"), QSettings.Format.IniFormat)
         settings.setValue("view", name)
         self.window = Window(settings, self.connection, self.preferences, makers, {"chat": self._picker})
+        self.window.status.follow(Contacts(self.preferences))
         if name == views.WELCOME:
             self.window.show_view(name)
         return self.window
@@ -118,6 +120,7 @@ class Stage:
         self.reader.let(10_000)
         self.speaker.let()
         self.servers.let()
+        Downloads.of(self.preferences).pause_all()
         self.connection.close()
         assert stop_all(10)
 
@@ -248,6 +251,11 @@ def serve_at_a_taken_port(stage: Stage) -> None:
         QTest.qWait(20)
 
 
+def fetch(stage: Stage) -> None:
+    """A model is on its way."""
+    Downloads.of(stage.preferences).start("Qwen/Qwen3-0.6B")
+
+
 def nothing(_stage: Stage) -> None:
     pass
 
@@ -276,6 +284,7 @@ SCENES = {
     "read aloud, speaking": Scene("read_aloud", then=speak),
     "models, empty": Scene("models"),
     "models, in use": Scene("models", with_models),
+    "models, downloading": Scene("models", then=fetch),
     "server, no model": Scene("server"),
     "server, off": Scene("server", with_model),
     "server, on": Scene("server", with_model, serve),

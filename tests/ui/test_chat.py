@@ -6,11 +6,14 @@ from hands import clipboard, files, picture, press
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QToolButton
 
+from crane_app.library.catalogue import suited
 from crane_app.library.chats import Chats
+from crane_app.library.fit import memory
 from crane_app.ui.chat import cards as module
 from crane_app.ui.chat.message import Question
 from crane_app.ui.chat.reply import Reply
 from crane_app.ui.chat.view import ChatView
+from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.worker import stop_all
 
 MODEL = "/models/Qwen3-0.6B"
@@ -289,12 +292,57 @@ def test_a_conversation_that_is_too_long_is_marked(qtbot, view, connection):
     qtbot.waitUntil(lambda: view.composer.counter.property("look") == "danger")
 
 
+def test_the_model_to_begin_with_is_fetched_where_it_is_offered(qtbot, connection, chats):
+    # GIVEN no model
+    begun = []
+
+    class Held:
+        def __init__(self, repo):
+            begun.append(repo)
+
+        def steps(self):
+            yield from ()
+
+        def stop(self):
+            pass
+
+    preferences, shelf = FakePreferences(), FakeShelf()
+    downloads = Downloads(preferences, Held)
+    view = ChatView(connection, chats, preferences, shelf)
+    qtbot.addWidget(view)
+    view.show()
+    # WHEN the offer is taken
+    repo = view.empty.offer.repo
+    view.empty.offer.buttons["download"].click()
+    # THEN it comes, and the offer tells how far it is
+    assert begun == [repo]
+    assert view.empty.offer.buttons["pause"].isVisible()
+    # WHEN it is here and chosen THEN there is nothing to offer any more
+    qtbot.waitUntil(lambda: not downloads.running(repo))
+    shelf.put(on_disk())
+    preferences.set("model", MODEL)
+    assert not view.empty._get.isVisible()
+
+
+def test_a_computer_too_small_for_any_model_is_offered_none(qtbot, connection, chats, monkeypatch):
+    monkeypatch.setattr("crane_app.library.fit.memory", lambda: 2**28)
+    view = ChatView(connection, chats, FakePreferences(), FakeShelf())
+    qtbot.addWidget(view)
+    assert view.empty.offer is None
+    assert not view.empty._get.isHidden()
+
+
 def test_without_a_model_the_view_says_what_to_do(qtbot, connection, chats):
     view = ChatView(connection, chats, FakePreferences(), FakeShelf())
     qtbot.addWidget(view)
     passed = []
     view.sent.connect(lambda name, what: passed.append(name))
     assert not view.empty._get.isHidden()
+    # a model to begin with is offered, with its size and whether it fits
+    offer = view.empty.offer
+    assert offer.repo == suited(memory())[0].repo
+    assert "GB" in offer.about.text()
+    assert "of memory" in offer.fits.text()
     view.empty.findChild(QToolButton, "get_model").click()
     assert passed == ["models"]
     # AND asking all the same gets a sentence, with the question kept

@@ -106,6 +106,34 @@ def test_a_deleted_one_can_be_brought_back(qtbot, view):
     assert view.picked == [chat]
 
 
+def test_escape_leaves_a_title_as_it_was(qtbot, view):
+    view.rename(id_of(view, "Dinner"))
+    view.title.setText("Supper")
+    qtbot.keyClick(view.title, Qt.Key.Key_Escape)
+    assert not view.title.isVisible()
+    assert "Dinner" in titles(view)
+
+
+def test_escape_empties_the_search_before_it_does_anything_else(qtbot, view):
+    # GIVEN a command of the window that has Esc, and words that are looked for
+    stopped = []
+    stop = QAction("Stop", view)
+    stop.setShortcut(Qt.Key.Key_Escape)
+    stop.triggered.connect(lambda: stopped.append(True))
+    view.addAction(stop)
+    with qtbot.waitActive(view):
+        view.activateWindow()
+    view.search.setFocus()
+    view.search.setText("Soup")
+    # WHEN Esc is pressed THEN the search is empty, and nothing was stopped
+    qtbot.keyClick(view.search, Qt.Key.Key_Escape)
+    assert view.search.text() == ""
+    assert stopped == []
+    # WHEN it is pressed again THEN it stops what is under way
+    qtbot.keyClick(view.search, Qt.Key.Key_Escape)
+    assert stopped == [True]
+
+
 def test_a_new_title_is_kept_and_an_empty_one_is_not(qtbot, view):
     chat = id_of(view, "Dinner")
     view.rename(chat)

@@ -125,6 +125,16 @@ def test_pause_keeps_the_sentence_and_play_says_it_again(qtbot, view, speaker):
     assert len(speaker.heard) == 10 * len("Three cranes.Four cranes.")
 
 
+def test_the_computer_stays_awake_while_it_reads_and_not_while_it_pauses(qtbot, view, speaker, awake):
+    # GIVEN that it reads THEN the computer may not fall asleep
+    hold(qtbot, view, speaker)
+    assert awake == {"a text is read aloud": True}
+    # WHEN it is paused THEN it may
+    view.toggle()
+    speaker.held = False
+    qtbot.waitUntil(lambda: awake == {"a text is read aloud": False})
+
+
 def test_stop_goes_back_to_the_start(qtbot, view, speaker):
     hold(qtbot, view, speaker)
     view.skip(2)

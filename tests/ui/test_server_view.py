@@ -297,6 +297,21 @@ def test_a_key_is_made_shown_copied_and_taken_away(qtbot, view, preferences):
     assert preferences.get("api-key") not in ("", key)
 
 
+@pytest.mark.parametrize("name", ["remove_key", "make_key"])
+def test_a_key_that_was_lost_by_a_click_comes_back(qtbot, view, preferences, name):
+    # GIVEN a key that other programs have
+    preferences.set("api-key", "theirs")
+    assert not view.undo.isVisible()
+    # WHEN it is taken away, or another is made
+    press(qtbot, view, name)
+    assert preferences.get("api-key") != "theirs"
+    # THEN that can be undone, once
+    press(qtbot, view, "undo")
+    assert preferences.get("api-key") == "theirs"
+    assert view.key.control.text() == "theirs"
+    assert not view.undo.isVisible()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes of files")
 def test_the_key_is_kept_where_only_this_user_reads_it(tmp_path):
     path = tmp_path / "crane" / "settings.json"

@@ -24,6 +24,7 @@ from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
 from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
+from crane_app.host import Host, Scheme
 
 
 def create(device: str, dtype: DType | None) -> Backend:
@@ -64,17 +65,32 @@ class Backend:
         floating = mx.issubdtype(x.dtype, mx.floating)
         return np.array(x.astype(mx.float32 if floating else mx.int32))
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
-        if use != "product" or len(weight.shape) != 2:
+    def leaf(self, weight: Host, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+        if not isinstance(weight, HostTensor) and len(weight.shape) == 3:
+            return leaves.experts(*leaves.matrix(weight, self._dtype), weight.shape)
+        if isinstance(weight, HostTensor) and (use != "product" or len(weight.shape) != 2):
             return leaves.table(*(None if x is None else leaves.array(x, self._dtype) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
-    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+    def fast(self, scheme: Scheme, use: Use = "product") -> bool:
+        """MLX has a kernel for each of its groups."""
+        return True
+
+    def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
         weights, biases = [], []
         for weight, bias in parts:
-            weights.append(leaves.array(weight, self._dtype))
+            plain = isinstance(weight, HostTensor)
+            weights.append(leaves.array(weight, self._dtype) if plain else leaves.matrix(weight, self._dtype))
             biases.append(None if bias is None else leaves.array(bias, self._dtype))
-        return leaves.merged(weights, biases)
+        plain = [isinstance(weight, mx.array) for weight in weights]
+        if all(plain):
+            return leaves.merged(weights, biases)
+        if not any(plain):
+            return leaves.quantised(weights, biases)
+        return tuple(
+            (leaves.merged if isinstance(weight, mx.array) else leaves.quantised)([weight], [bias])[0]
+            for weight, bias in zip(weights, biases, strict=True)
+        )
 
     def cache(self, layout) -> Cache:
         return Cache(layout, self._dtype, self.limit())

@@ -27,7 +27,7 @@ class Ops:
         self._periods: dict[int, tuple[np.ndarray, mx.array]] = {}
 
     def embed(self, tokens, w: Leaf):
-        return w.weight[tokens]
+        return w.product.matrix.rows(tokens) if w.weight is None else w.weight[tokens]
 
     def linear(self, x, w: Leaf):
         if w.product is not None:
@@ -152,6 +152,8 @@ class Ops:
 
     def _gathered(self, x, w: Leaf, chosen):
         """x times the chosen experts' matrices, transposed."""
+        if w.experts is not None:
+            return w.experts.gathered(x, chosen)
         if not self._gathers_wide:
             return mx.gather_mm(x, w.weight.swapaxes(-1, -2), rhs_indices=chosen)
         wide = w.weight.astype(mx.float32).swapaxes(-1, -2)
@@ -162,6 +164,9 @@ class Ops:
 
 
 def _product(x: mx.array, product: Product) -> mx.array:
+    if product.matrix is not None:
+        y = product.matrix.times(x)
+        return y if product.bias is None else y + product.bias
     if product.bias is None:
         return x @ product.turned
     return mx.addmm(product.bias, x, product.turned)

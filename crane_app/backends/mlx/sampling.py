@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from crane_app.backends.draw import Draw, Group, Penalties
+from crane_app.backends.draw import Draw, Group, Masks, Penalties
 
 
 def sample(logits: mx.array, draw: Draw) -> mx.array:
     """int32 [M] from logits [M, V]."""
     if not logits.shape[0]:
         return mx.zeros(0, mx.int32)
-    if draw.penalties is not None or draw.bias:
+    if draw.adjusted:
         logits = _adjusted(logits.astype(mx.float32), draw)
     if draw.whole:
         return _draw(logits, draw.groups[0])
@@ -67,12 +67,21 @@ def _best(scores: mx.array, count: int) -> mx.array:
 
 def _adjusted(logits: mx.array, draw: Draw) -> mx.array:
     logits = mx.array(logits)
+    if draw.masks is not None:
+        index = mx.array(draw.masks.index)
+        logits[index] = mx.where(_allowed(draw.masks, logits), logits[index], -float("inf"))
     for place, ids, values in draw.bias:
         logits[place, mx.array(ids)] += mx.array(values)
     if draw.penalties is not None:
         index = mx.array(draw.penalties.index)
         logits[index] = _penalised(logits[index], draw.penalties, draw.inputs)
     return logits
+
+
+def _allowed(masks: Masks, logits: mx.array) -> mx.array:
+    """bool [m, V] from the bits."""
+    bits = (mx.array(masks.bits)[:, :, None] >> mx.arange(32)) & 1
+    return bits.flatten(1)[:, : logits.shape[-1]] == 1
 
 
 def _penalised(logits: mx.array, p: Penalties, inputs: mx.array | None) -> mx.array:

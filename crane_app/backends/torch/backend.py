@@ -10,19 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crane_app.backends import memory
+from crane_app.backends import cores, memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
-from crane_app.backends.torch import cuda, sampling
+from crane_app.backends.torch import cuda, native, sampling
 from crane_app.backends.torch import leaf as leaves
 from crane_app.backends.torch.cache import Cache
+from crane_app.backends.torch.compiled import compiled
 from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import Step
 from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
 from crane_app.errors import Unsupported
+from crane_app.host import Host, Scheme
 
 log = logging.getLogger(__name__)
+OP_BY_OP = "This model runs op by op on PyTorch: no program has {reason}."
+UNBUILT = "Crane's own kernels are not built here, so models run several times slower: see crane doctor."
 
 
 def create(device: str, dtype: DType | None) -> Backend:
@@ -32,18 +36,25 @@ def create(device: str, dtype: DType | None) -> Backend:
     if device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("PyTorch finds no NVIDIA GPU here. Use --device cpu, or install a CUDA build of torch.")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if threads := cores.chosen():
+        torch.set_num_threads(threads)
     return Backend(torch.device(where), dtype or best_dtype(where))
 
 
 def best_dtype(kind: str) -> DType:
-    """bfloat16 where it is computed natively; float32 on other CPUs, float16 on other GPUs."""
+    """bfloat16 where it is computed natively or by our kernels; float32 on other CPUs, float16 on other GPUs."""
     if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if native.library() is not None:
+        return "bfloat16"
     return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
 
 
 class Backend:
-    """See contract.Backend."""
+    """See contract.Backend.
+
+    kernels: which of our own run, None where PyTorch's do.
+    """
 
     def __init__(self, device: torch.device, dtype: DType):
         name = (
@@ -52,7 +63,8 @@ class Backend:
         self.device = Device("torch", device.type, name)
         self.dtype: DType = dtype
         self.ops = self._kernels(device) or Ops(device)
-        self.packs = leaves.packable(leaves.TYPES[dtype], device)
+        self.kernels = native.kernels() if device.type == "cpu" else None
+        self.packs = self.kernels is not None or leaves.packable(leaves.TYPES[dtype], device)
         self._device = device
         self._dtype = leaves.TYPES[dtype]
 
@@ -71,18 +83,42 @@ class Backend:
     def numpy(self, x: torch.Tensor) -> np.ndarray:
         return x.to(torch.float32 if x.is_floating_point() else torch.int32).cpu().numpy()
 
-    def leaf(self, weight: HostTensor, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+    def leaf(self, weight: Host, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
+        if not isinstance(weight, HostTensor) and len(weight.shape) == 3:
+            return leaves.experts(weight, self._dtype, self._device)
+        if not isinstance(weight, HostTensor):
+            return self.leaves([(weight, bias)])[0]
+        if use != "product" and self.kernels and bias is None and len(weight.shape) == 2:
+            return leaves.native_products([self._tensor(weight)], [None])[0]
         if use == "tied" and self.packs and bias is None:
             return leaves.tied(self._tensor(weight))
         if use != "product" or len(weight.shape) != 2:
             return leaves.table(*(None if x is None else self._tensor(x) for x in (weight, bias)))
         return self.leaves([(weight, bias)])[0]
 
-    def leaves(self, parts: Iterable[tuple[HostTensor, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
+    def fast(self, scheme: Scheme, use: Use = "product") -> bool:
+        return leaves.fast(scheme, use)
+
+    def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
         weights, biases = [], []
         for weight, bias in parts:
-            weights.append(self._tensor(weight))
+            weights.append(self._tensor(weight) if isinstance(weight, HostTensor) else weight)
             biases.append(None if bias is None else self._tensor(bias))
+        plain = [isinstance(weight, torch.Tensor) for weight in weights]
+        if all(plain):
+            return self._merged(weights, biases)
+        if not any(plain):
+            return leaves.quantised(weights, biases, self._dtype, self._device)
+        return tuple(
+            self._merged([weight], [bias])[0]
+            if isinstance(weight, torch.Tensor)
+            else leaves.quantised([weight], [bias], self._dtype, self._device)[0]
+            for weight, bias in zip(weights, biases, strict=True)
+        )
+
+    def _merged(self, weights, biases) -> tuple[leaves.Leaf, ...]:
+        if self.kernels:
+            return leaves.native_products(weights, biases)
         return leaves.merged(weights, biases, self.packs)
 
     def _tensor(self, host: HostTensor) -> torch.Tensor:
@@ -103,11 +139,17 @@ class Backend:
         return self.place(cache, host)
 
     def runner(self, model: Model) -> Runner:
-        if not isinstance(self.ops, cuda.KernelOps) or any(slot.kind == "memory" for slot in model.layout):
-            return Runner(self, model)
-        from crane_app.backends.torch.graphs import DecodeRunner
+        if isinstance(self.ops, cuda.KernelOps) and not any(slot.kind == "memory" for slot in model.layout):
+            from crane_app.backends.torch.graphs import DecodeRunner
 
-        return DecodeRunner(self, model)
+            return DecodeRunner(self, model)
+        runner = Runner(self, model)
+        if self.kernels:
+            runner.model, reason = compiled(model, self._dtype)
+            runner.notes = (OP_BY_OP.format(reason=reason),) if reason else ()
+        elif self._device.type == "cpu":
+            runner.notes = (UNBUILT,)
+        return runner
 
     def call(self, work: Callable[..., torch.Tensor], *arrays: torch.Tensor) -> torch.Tensor:
         with self.running():

@@ -16,11 +16,15 @@ BITS = {2: torch.int16, 4: torch.int32}  # how values of so many bytes travel th
 
 @dataclass
 class Row:
-    """One row: keys[layer], values[layer]; None for a memory that is not filled yet."""
+    """One row: keys[layer], values[layer]; None for a memory that is not filled yet.
+
+    pointers: where they begin, int64 [2, layers]; None until it is asked for.
+    """
 
     capacity: int
     keys: list[torch.Tensor | None] = field(default_factory=list)
     values: list[torch.Tensor | None] = field(default_factory=list)
+    pointers: np.ndarray | None = None
 
 
 class Cache(Rows):
@@ -44,11 +48,19 @@ class Cache(Rows):
         held = self.rows[row]
         return np.array([(k.data_ptr(), v.data_ptr()) for k, v in zip(held.keys, held.values, strict=True)])
 
+    def pointers(self, row: int) -> np.ndarray:
+        """Where the row's keys and values of each layer begin in memory, int64 [2, layers]; 0 where there are none."""
+        held = self.rows[row]
+        if held.pointers is None:
+            kept = [[0 if t is None else t.data_ptr() for t in tensors] for tensors in (held.keys, held.values)]
+            held.pointers = np.array(kept, np.int64)
+        return held.pointers
+
     def memorise(self, row: int, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Fill a memory slot with keys and values [G, C, D]; raises NotEnoughMemory."""
         self._afford(keys.nbytes + values.nbytes)
         held = self.rows[row]
-        held.keys[layer], held.values[layer] = keys.contiguous(), values.contiguous()
+        held.keys[layer], held.values[layer], held.pointers = keys.contiguous(), values.contiguous(), None
 
     def _allocate(self, row: int, length: int) -> None:
         capacity = blocks(length)
@@ -67,7 +79,7 @@ class Cache(Rows):
                     wider = self._zeros(slot.heads, capacity, slot.dim)
                     wider[:, :kept] = tensors[layer][:, :kept]
                     tensors[layer] = wider
-        held.capacity = capacity
+        held.capacity, held.pointers = capacity, None
 
     def _free(self, row: int) -> None:
         del self.rows[row]

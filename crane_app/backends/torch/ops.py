@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from crane_app.backends.torch import sampling
+from crane_app.backends.torch import plain, sampling
 from crane_app.backends.torch.leaf import Leaf, Product, rows
 
 FEW = 64  # choices up to which a GPU copies experts rather than waits to learn which they are
@@ -27,11 +27,17 @@ class Ops:
         self._angles: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
 
     def embed(self, tokens, w: Leaf):
-        return rows(w.product.packed, tokens) if w.weight is None else F.embedding(tokens, w.weight)
+        if w.weight is not None:
+            return F.embedding(tokens, w.weight)
+        if w.product.matrices:
+            return w.product.matrices[0].rows(tokens)
+        return rows(w.product.packed, tokens)
 
     def linear(self, x, w: Leaf):
         if w.product is not None:
             return _product(x, w.product)
+        if len(w.group.matrices) == len(w.group.sizes):
+            return _share(x, w.group, w.place)
         return _product(x, w.group).split(w.group.sizes, -1)[w.place]
 
     def linears(self, x, ws: tuple[Leaf, ...]):
@@ -60,7 +66,7 @@ class Ops:
     def conv1d(self, x, w: Leaf, stride: int):
         """As a product of windows: a GPU's own convolution would shorten float32 to TF32."""
         windows = x.unfold(0, w.shape[-1], stride).flatten(1)
-        return _plain(windows, w.weight.flatten(1), w.bias)
+        return plain.linear(windows, w.weight.flatten(1), w.bias)
 
     def swiglu(self, gate, up):
         if gate.dtype != torch.float32 or gate.is_cuda:
@@ -145,8 +151,8 @@ class Ops:
         parts = torch.zeros(*chosen.shape, x.shape[-1], dtype=x.dtype, device=x.device)
         for expert in chosen.unique().tolist():
             token, place = (chosen == expert).nonzero(as_tuple=True)
-            gate, up = _plain(x[token], gate_up.weight[expert]).chunk(2, -1)
-            parts[token, place] = _plain(self.swiglu(gate, up), down.weight[expert])
+            gate, up = _expert(x[token], gate_up, expert).chunk(2, -1)
+            parts[token, place] = _expert(self.swiglu(gate, up), down, expert)
         return (parts * share[..., None]).sum(1).to(x.dtype)
 
     def _gathered(self, x, chosen, gate_up: Leaf, down: Leaf):
@@ -158,22 +164,28 @@ class Ops:
         return sampling.sample(logits, draw)
 
 
+def _expert(x: torch.Tensor, w: Leaf, expert: int) -> torch.Tensor:
+    return w.experts[expert].times(x) if w.experts else plain.linear(x, w.weight[expert])
+
+
+def _share(x: torch.Tensor, group: Product, place: int) -> torch.Tensor:
+    """One of several products that are held side by side."""
+    y = group.matrices[place].times(x)
+    return y if group.bias is None else y + group.bias.split(group.sizes)[place]
+
+
 def _product(x: torch.Tensor, product: Product) -> torch.Tensor:
+    if product.matrices:
+        parts = [matrix.times(x) for matrix in product.matrices]
+        y = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return y if product.bias is None else y + product.bias
     if not product.packed:
-        return _plain(x, product.weight, product.bias)
+        return plain.linear(x, product.weight, product.bias)
     count = x.shape[0]
     x = x.expand(2, -1).contiguous() if count == 1 and x.dtype == torch.float32 else x.contiguous()
     linear = torch.ops.mkldnn._linear_pointwise
     parts = [linear(x, packed, product.bias, "none", [], "") for packed in product.packed]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, -1))[:count]
-
-
-def _plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """F.linear whose rows do not depend on how many they are: float32 on CPU sums in one order for multiples of 4."""
-    count = x.shape[0]
-    if x.dtype == torch.float32 and x.device.type == "cpu" and count % 4:
-        x = F.pad(x, (0, 0, 0, -count % 4))
-    return F.linear(x, weight, bias)[:count]
 
 
 def _attention(q, keys, values, mask, scale) -> torch.Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from crane_app.backends.draw import Draw, Group, Penalties
+from crane_app.backends.draw import Draw, Group, Masks, Penalties
+from crane_app.backends.torch import native
 
 
 def sample(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
     """int32 [M] from logits [M, V]."""
     if not logits.shape[0]:
         return torch.zeros(0, dtype=torch.int32, device=logits.device)
-    if draw.penalties is not None or draw.bias:
+    if draw.adjusted:
         logits = _adjusted(logits.float(), draw)
     if draw.whole:
         return _draw(logits, draw.groups[0])
@@ -31,7 +32,7 @@ def rank(logits: torch.Tensor, tokens: torch.Tensor, count: int) -> tuple[torch.
 
 def _draw(logits: torch.Tensor, group: Group) -> torch.Tensor:
     if group.way == "greedy":
-        return logits.argmax(-1).int()
+        return _likeliest(logits)
     temperature, top_p, min_p, noise = (
         torch.from_numpy(x).to(logits.device)[:, None]
         for x in (group.temperature, group.top_p, group.min_p, group.noise)
@@ -53,6 +54,12 @@ def _draw(logits: torch.Tensor, group: Group) -> torch.Tensor:
     return order.gather(-1, chosen[:, None])[:, 0].int()
 
 
+def _likeliest(logits: torch.Tensor) -> torch.Tensor:
+    if logits.dtype == torch.float32 and not logits.is_cuda and native.library() is not None:
+        return native.best(logits)
+    return logits.argmax(-1).int()
+
+
 def _pick(mass: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """The first candidate whose cumulative mass exceeds noise times the whole."""
     total = mass.cumsum(-1)
@@ -72,12 +79,22 @@ def _best(scores: torch.Tensor, count: int) -> torch.Tensor:
 
 def _adjusted(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
     logits = logits.clone()
+    if draw.masks is not None:
+        index = torch.from_numpy(draw.masks.index).to(logits.device)
+        logits[index] = logits[index].masked_fill(~_allowed(draw.masks, logits), float("-inf"))
     for place, ids, values in draw.bias:
         logits[place, torch.from_numpy(ids).long()] += torch.from_numpy(values).to(logits.device)
     if draw.penalties is not None:
         index = torch.from_numpy(draw.penalties.index).to(logits.device)
         logits[index] = _penalised(logits[index], draw.penalties, draw.inputs)
     return logits
+
+
+def _allowed(masks: Masks, logits: torch.Tensor) -> torch.Tensor:
+    """bool [m, V] from the bits."""
+    bits = torch.from_numpy(masks.bits).to(logits.device)
+    places = torch.arange(32, dtype=torch.int32, device=logits.device)
+    return ((bits[:, :, None] >> places) & 1).flatten(1)[:, : logits.shape[-1]].bool()
 
 
 def _penalised(logits: torch.Tensor, p: Penalties, inputs: torch.Tensor | None) -> torch.Tensor:

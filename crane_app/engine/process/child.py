@@ -180,7 +180,7 @@ def _engine() -> Served:
     from crane_app.engine.engine import Engine
 
     limit, reuse = settings.now("gpu-memory-limit"), settings.now("prefix-reuse")
-    return Engine(start=False, memory_limit=limit or "", reuse=reuse or "all")
+    return Engine(start=False, memory_limit=limit or "", reuse=reuse or "all", threads=settings.now("threads"))
 
 
 def main(argv: Sequence[str] | None = None, make: Callable[[], Served] = _engine, version: str = VERSION) -> int:

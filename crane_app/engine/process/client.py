@@ -83,9 +83,12 @@ class Client:
         backend: str | None = None,
         device: str = "auto",
         dtype: str | None = None,
+        quantize: str | None = None,
+        exact: bool = False,
     ) -> Stream:
         path = Path(folder).expanduser()
-        said = {"name": name, "backend": backend, "device": device, "dtype": dtype}
+        said: dict[str, Any] = {"name": name, "backend": backend, "device": device, "dtype": dtype}
+        said |= {"quantize": quantize, "exact": exact}
         stream = self._loading(str(path.absolute()) if path.exists() else folder, said)
         return self._send(stream, "load", {"folder": stream.what, **said})
 

@@ -18,7 +18,20 @@ import numpy as np
 
 from crane_app.contract import Drawn
 from crane_app.engine.process.shape import fits, hints_of
-from crane_app.engine.request import Asked, End, Event, Job, ModelCard, Part, Piece, Progress, Request, Stats, Usage
+from crane_app.engine.request import (
+    Asked,
+    End,
+    Event,
+    Grammar,
+    Job,
+    ModelCard,
+    Part,
+    Piece,
+    Progress,
+    Request,
+    Stats,
+    Usage,
+)
 from crane_app.errors import BadInput, CraneError
 
 FRAME, HEADER, BUFFERS = 256 << 20, 16 << 20, 1 << 16  # bytes, bytes, count
@@ -27,7 +40,8 @@ MAGIC = b"Crn1"
 PREFIX = struct.Struct("!4sIQ")  # magic, bytes of the header, bytes of all buffers
 
 CLASSES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Asked, Drawn, End, Job, ModelCard, Part, Piece, Progress, Request, Stats, Usage)
+    kind.__name__: kind
+    for kind in (Asked, Drawn, End, Grammar, Job, ModelCard, Part, Piece, Progress, Request, Stats, Usage)
 }
 HINTS = {name: hints_of(kind) for name, kind in CLASSES.items()}
 GREETINGS: dict[str, dict[str, Any]] = {
@@ -45,6 +59,8 @@ ASKS: dict[str, dict[str, Any]] = {  # client to engine
         "backend": str | None,
         "device": str,
         "dtype": str | None,
+        "quantize": str | None,
+        "exact": bool,
     },
     "cancel": {},
     "credit": {"nbytes": int},

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, Unsupported
+from crane_app.host import Scheme
 from crane_app.media.files.npz import open_npz
 from crane_app.media.files.pickles import open_archive
 from crane_app.media.files.raw import reading, show, stamp_of
@@ -53,6 +54,7 @@ class Arrays:
         self._stamps = {file: _stamp(file) for file in files}
         self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self.dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+        self.schemes: dict[str, Scheme] = {}
         self.nbytes = sum(tensor.nbytes for tensor in tensors.values())
 
     @classmethod
@@ -93,6 +95,10 @@ class Arrays:
         if _stamp(tensor.file) != self._stamps[tensor.file]:
             raise BadCheckpoint(f"{tensor.file}: changed while it was loaded; load the model again")
         return HostTensor(tensor.read(), cast(DType, tensor.dtype))
+
+    def read_packed(self, name: str) -> NoReturn:
+        """There are none."""
+        raise ValueError(f"{name} is not packed")
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Read into `out`, of the tensor's shape and dtype (bfloat16: uint16)."""

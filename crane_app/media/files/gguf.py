@@ -88,6 +88,23 @@ class Gguf:
         form = self.tensors[name].form
         return "float32" if form.unpack else PLAIN[form.name][0] if form.name in PLAIN else form.name
 
+    def kind(self, name: str) -> str:
+        """The type of a packed tensor; "" where `read` gives the numbers as they lie."""
+        form = self.tensors[name].form
+        return form.name if form.unpack else ""
+
+    def read_blocks(self, name: str, first: int, rows: int) -> np.ndarray:
+        """Rows of a packed tensor as they lie in the file, uint8 [rows, bytes of a row]; rows as in `read_rows`."""
+        tensor = self.tensors[name]
+        width = tensor.shape[-1] // tensor.form.block * tensor.form.nbytes
+        if not tensor.form.unpack or first < 0 or (first + rows) * width > tensor.size:
+            raise ValueError(f"{name}: has no packed rows {first} to {first + rows}")
+        out = np.empty((rows, width), np.uint8)
+        with unchanged(tensor.file, self._stamps[tensor.file]) as handle:
+            handle.seek(tensor.start + first * width)
+            fill(handle, out, tensor.file, name)
+        return out
+
     def read_rows(self, name: str, first: int, out: np.ndarray) -> None:
         """Fill `out`, C-contiguous and of the type that `read` gives, with whole rows from row `first` on.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
+from crane_app.host import Scheme
 from crane_app.media.files.raw import Stamp, fill, reading, show, stamp_of, unchanged
 
 HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE of the reference implementation
@@ -99,6 +100,7 @@ class Checkpoint:
         self._closed = False
         self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self.dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+        self.schemes: dict[str, Scheme] = {}
         self.nbytes = sum(tensor.size for tensor in tensors.values())
 
     @classmethod
@@ -162,6 +164,10 @@ class Checkpoint:
         self._fill(name, tensor, array)
         return HostTensor(array, cast(DType, tensor.dtype))
 
+    def read_packed(self, name: str) -> NoReturn:
+        """There are none."""
+        raise ValueError(f"{name} is not packed")
+
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Read straight into `out`: C-contiguous, of the tensor's shape and dtype (bfloat16: uint16)."""
         tensor = self._tensor(name)
@@ -172,6 +178,17 @@ class Checkpoint:
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise ValueError(f"the buffer for {name} must be C-contiguous and writeable")
         self._fill(name, tensor, out)
+
+    def raw(self, name: str, part: int | None = None) -> np.ndarray:
+        """The numbers as they lie, uint32 too, or part number `part` of them along the first axis."""
+        tensor = self._tensor(name)
+        held = np.dtype("<u4") if tensor.dtype == "uint32" else _held(name, tensor)
+        if part is not None:
+            size = tensor.size // tensor.shape[0]
+            tensor = Tensor(tensor.file, tensor.dtype, tensor.shape[1:], tensor.start + part * size, size)
+        array = np.empty(tensor.shape, held)
+        self._fill(name, tensor, array)
+        return array
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:

@@ -22,7 +22,6 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QAction, QColor, QPainter
 from PySide6.QtWidgets import (
     QHBoxLayout,
-    QLineEdit,
     QListView,
     QMenu,
     QStyle,
@@ -34,7 +33,7 @@ from PySide6.QtWidgets import (
 from crane_app.errors import CraneError
 from crane_app.ui import theme
 from crane_app.ui.icons import icon
-from crane_app.ui.parts import ElidedLabel, button
+from crane_app.ui.parts import ElidedLabel, EscapeField, SearchField, button
 from crane_app.ui.theme import SPACE
 from crane_app.ui.undo import UndoBar
 from crane_app.ui.worker import Worker, sentence
@@ -184,15 +183,13 @@ class ChatList(QWidget):
     # How it is built
 
     def _make_widgets(self, new_action: QAction) -> None:
-        self.search = QLineEdit()
-        self.search.setPlaceholderText(self.tr("Search"))
+        self.search = SearchField(self.tr("Search"))
         self.search.setAccessibleName(self.tr("Search the conversations"))
-        self.search.setClearButtonEnabled(True)
-        self.search.addAction(icon("search", "muted"), QLineEdit.ActionPosition.LeadingPosition)
         self.search.textChanged.connect(lambda _text: self._soon.start())
         new = button(new_action, look="flat small")
         new.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
-        self.title = QLineEdit()
+        self.title = EscapeField()
+        self.title.left.connect(self._give_up_rename)
         self.title.setAccessibleName(self.tr("Title of the conversation"))
         self.title.setMaxLength(200)
         self.title.editingFinished.connect(self._end_rename)
@@ -288,6 +285,10 @@ class ChatList(QWidget):
             except CraneError as error:
                 self.said.emit(sentence(error))
             self.refresh()
+
+    def _give_up_rename(self) -> None:
+        self._renaming = 0
+        self.title.hide()
 
     def _restore(self, chat: int) -> None:
         try:

@@ -179,7 +179,7 @@ class Question(Message):
         return None if text in (self.turn.text, self._handed) else text
 
     def begin_edit(self, text: str | None = None) -> None:
-        """Put the words, or `text`, into a field; Return asks them anew, Esc leaves them."""
+        """Put the words into a field; Return asks them anew, Esc leaves them. text: what stood there before."""
         if self._editor is not None:
             return
         self._editor = EditField(self.turn.text if text is None else text, self.return_sends)
@@ -203,11 +203,11 @@ class Question(Message):
         self.column.insertWidget(2, self._asking)
         self.bubble.hide()
         self.buttons.hide()
-        if text is None:
-            self._editor.setFocus()
         self._editor.moveCursor(self._editor.textCursor().MoveOperation.End)
         self.grew.emit()
-        self.editing.emit(True)
+        if text is None:
+            self._editor.setFocus()
+            self.editing.emit(True)
 
     def end_edit(self) -> None:
         if self._editor is None:

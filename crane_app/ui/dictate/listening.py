@@ -77,8 +77,10 @@ def _take(
     microphone: Any, ear: "Future[Any]", takes: Any, until: threading.Event, dropped: threading.Event
 ) -> Iterator[Any]:
     from crane_app.pipelines.dictation import Dictation, record
+    from crane_app.platform.wakefulness import awake
 
-    return (yield from record(Dictation(ear), microphone.blocks(until), takes, dropped))
+    with awake("somebody is dictating"):
+        return (yield from record(Dictation(ear), microphone.blocks(until), takes, dropped))
 
 
 def _loaded(engine: Any, model: Any, ear: "Future[Any]") -> Iterator[Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QObject, Qt, Signal
-from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QFrame, QLabel, QVBoxLayout
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from crane_app.library import catalogue
-from crane_app.ui.icons import icon
-from crane_app.ui.parts import Words, button
+from crane_app.library import catalogue, fit
+from crane_app.ui.models.downloads import Downloads
+from crane_app.ui.models.offer import OfferCard
+from crane_app.ui.parts import Words
 from crane_app.ui.theme import SPACE
 
 SMALL = "UsefulSensors/moonshine-tiny"
@@ -84,30 +84,27 @@ class SpeechModels(QObject):
         self.changed.emit()
 
 
-class SpeechOffer(QFrame):
-    """Says what a speech model is for, how large it is and how long it takes, and where to get it."""
+class SpeechOffer(QWidget):
+    """Says what a speech model is for, how large it is and how long it takes, and fetches one."""
 
-    wanted = Signal(str)  # the id of a model on the hub
-
-    def __init__(self):
+    def __init__(self, preferences: Any):
         super().__init__()
-        self.setProperty("look", "panel")
         heading = QLabel(self.tr("Get a speech model"))
         heading.setProperty("look", "heading")
         words = Words(self.tr("About speech models"))
-        nbytes = offer.nbytes if (offer := catalogue.find(SMALL)) else 0
+        words.setProperty("look", "muted")
+        offer = catalogue.find(SMALL)
         words.setText(
             self.tr(
-                "It turns what you say into text, on this computer. Moonshine tiny understands English. Its {size} MB "
-                "take about {seconds} seconds on a usual line. Until then you can record, and have it written later."
-            ).format(size=nbytes // 1_000_000, seconds=max(10, 10 * round(nbytes / USUAL / 10)))
+                "It turns what you say into text, on this computer. It takes about {seconds} seconds to fetch on a "
+                "usual line; until then you can record, and have it written later."
+            ).format(seconds=max(10, 10 * round(offer.nbytes / USUAL / 10)))
         )
-        get = QAction(icon("download", "on_accent"), self.tr("Get Moonshine tiny"), self)
-        get.setObjectName("get_model")
-        get.triggered.connect(lambda _checked=False: self.wanted.emit(SMALL))
+        downloads = Downloads.of(preferences)
+        self.card = OfferCard(SMALL, offer, downloads, fit.memory(), first=True)
+        downloads.changed.connect(lambda _repo: self.card.refresh())
         column = QVBoxLayout(self)
-        column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)
+        column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(SPACE)
-        column.addWidget(heading)
-        column.addWidget(words)
-        column.addWidget(button(get, look="primary"), 0, Qt.AlignmentFlag.AlignLeft)
+        for each in (heading, words, self.card):
+            column.addWidget(each)

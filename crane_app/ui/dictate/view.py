@@ -350,7 +350,7 @@ class DictateView(View):
 
     def _make_widgets(self, look: Any, play: Player | None) -> None:
         self.notice = Notice(self.tr("Try again"))
-        self.offer_model = SpeechOffer()
+        self.offer_model = SpeechOffer(self._preferences)
         self.stage = TalkStage(MicrophoneChoice(look), QKeySequence(KEY))
         self.stage.choice.choose(self._preferences.get("microphone"))
         self.text = SaidPane()
@@ -386,7 +386,6 @@ class DictateView(View):
         self.stage.choice.wanted.connect(lambda name: self._preferences.set("microphone", name))
         self.stage.choice.problem.connect(self._microphone_problem)
         self.notice.retried.connect(lambda: self._remedy())
-        self.offer_model.wanted.connect(lambda id: self.sent.emit("models", id))
         self.models.changed.connect(self._refresh)
         self.list.picked.connect(self._show_take)
         self.list.again.connect(self.write_again)

@@ -198,7 +198,7 @@ class ModelCard(QFrame):
         self.forget.setVisible(self._listed)
         self.discard.setVisible(not (self._listed and entry.problem and not entry.nbytes))
         self.discard.setEnabled(card is None and not busy and self._checked is None)
-        verdict = needed_memory(entry, self._memory)
+        verdict = needed_memory(entry, self._memory, self._loads.quantize())
         self.fits.setText(verdict.sentence)
         self.fits.setVisible(bool(entry.nbytes) and runs and card is None)
         dress(self.fits, FIT_LOOKS[verdict.fit])
@@ -215,7 +215,7 @@ class ModelCard(QFrame):
         if card is not None:
             where = self.tr("Loaded: {size} on {device}, {dtype}.")
             device = DEVICES.get(card.device, card.device)
-            words = where.format(size=fit.human(card.nbytes), device=device, dtype=card.dtype)
+            words = where.format(size=fit.human(card.nbytes), device=device, dtype=card.numbers)
             return self.tr("Giving its memory back…") if busy else words, "small good"
         problem = self._loads.error(self.entry.folder) or self.entry.problem
         return (problem, "small danger") if problem else (self._use(), "small muted")

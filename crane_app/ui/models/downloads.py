@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from PySide6.QtCore import QObject, Signal
 
@@ -24,6 +25,7 @@ class Downloads(QObject):
         self._preferences, self._make = preferences, make or self._download
         self._running: dict[str, tuple[Any, Worker]] = {}
         self._last: dict[str, Worker] = {}  # of each id, since a paused one may take a moment to end
+        self._hosts: dict[str, str] = {}
         self._news: dict[str, Any] = {}
         self._errors: dict[str, str] = {}
         self.waiting: dict[str, notes.Unfinished] = {}
@@ -44,6 +46,10 @@ class Downloads(QObject):
     def running(self, repo: str) -> bool:
         return repo in self._running
 
+    def fetching(self) -> dict[str, str]:
+        """Ids of those that run, and the name of the computer that each comes from."""
+        return {repo: self._hosts[repo] for repo in self._running}
+
     def news(self, repo: str) -> Any:
         """The last library.downloads.Progress of a running one; None before the first."""
         return self._news.get(repo)
@@ -62,6 +68,7 @@ class Downloads(QObject):
             return
         self._errors.pop(repo, None)
         try:
+            self._hosts[repo] = urlsplit(self._where().endpoint).hostname or ""
             download = self._make(repo)
         except CraneError as error:
             self._errors[repo] = sentence(error)
@@ -104,11 +111,14 @@ class Downloads(QObject):
         self.changed.emit(repo)
 
     def _download(self, repo: str) -> Any:
-        from crane_app.library import hub
         from crane_app.library.downloads import Download
 
-        get = self._preferences.get
-        return Download(repo, where=hub.place(get("hub-endpoint"), get("proxy")))
+        return Download(repo, where=self._where())
+
+    def _where(self) -> Any:
+        from crane_app.library import hub
+
+        return hub.place(self._preferences.get("hub-endpoint"), self._preferences.get("proxy"))
 
     def _came(self, repo: str, news: Any) -> None:
         self._news[repo] = news

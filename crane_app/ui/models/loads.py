@@ -47,6 +47,11 @@ class Loads(QObject):
         """Whether it is being loaded or given back."""
         return str(folder) in self._percents or str(folder) in self._leaving
 
+    def quantize(self) -> str | None:
+        """What weights are packed to while they are loaded."""
+        found: str | None = self._preferences.get("quantize")
+        return found
+
     def load(self, folder: Path | str) -> None:
         """Begin to load it, unless it is there or on its way."""
         name = str(folder)
@@ -56,7 +61,7 @@ class Loads(QObject):
         self._percents[name] = 0
         self._errors.pop(name, None)
         get = self._preferences.get
-        choices = (get("backend"), get("device") or "auto", get("dtype"))
+        choices = (get("backend"), get("device") or "auto", get("dtype"), get("quantize"))
         worker = self._connection.run(lambda engine: _loading(engine, name, choices, stop))
         worker.yielded.connect(lambda percent: self._came(name, percent, stop))
         worker.failed.connect(lambda error: self._over(name, stop, sentence(error)))

@@ -160,7 +160,7 @@ class ModelPicker(QToolButton):
             "tight": self.tr("fits tightly"),
             "no": self.tr("too large"),
             "unknown": self.tr("size unknown"),
-        }[needed_memory(entry, self._memory).fit]
+        }[needed_memory(entry, self._memory, self._loads.quantize()).fit]
 
     # Small steps
 

@@ -235,12 +235,14 @@ class Studio:
 
         from crane_app.pipelines.narration import Narration
         from crane_app.platform.speaker import Speaker
+        from crane_app.platform.wakefulness import awake
 
         speech = self._voiced(voice)
         reading = speech.read(sentences[first:])
         self._narration = Narration(reading, self._speaker or Speaker(device), self.speed, self.volume)
-        for moment in self._narration.moments():
-            yield replace(moment, index=first + moment.index)
+        with awake("a text is read aloud"):
+            for moment in self._narration.moments():
+                yield replace(moment, index=first + moment.index)
 
     def saved(self, sentences: list[Any], voice: str, path: Path, speed: float) -> Steps:
         """How many sentences are written, again and again."""

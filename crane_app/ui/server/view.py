@@ -17,6 +17,7 @@ from crane_app.ui.server.serving import Serving
 from crane_app.ui.server.state import StateCard
 from crane_app.ui.settings.row import Row
 from crane_app.ui.theme import SPACE
+from crane_app.ui.undo import UndoBar
 from crane_app.ui.view import Commands, View
 
 MATTERS = ("served-model", "model", "host", "port", "api-key")  # settings that a server is started with
@@ -31,6 +32,7 @@ class ServerView(View):
         super().__init__()
         self._preferences, self._shelf = preferences, shelf
         self.serving = Serving.of(preferences)
+        self._key = str(preferences.get("api-key") or "")
         self._due = False  # to be switched on when it is known which models there are
         self._closed_words = ""  # a complaint of the running server that a person has read
         keys = QKeySequence("Ctrl+Return")
@@ -113,6 +115,8 @@ class ServerView(View):
         column.addStretch()
         self.area = Scrolled(self.tr("Server"), column)
         fill(self, self.area)
+        self.undo = UndoBar()
+        self.layout().addWidget(self.undo)
 
     # What is seen
 
@@ -142,8 +146,21 @@ class ServerView(View):
         for row in self.rows.values():
             if row.setting.name == name:
                 row.refresh()
+        if name == "api-key":
+            self._key_changed()
         if name in MATTERS:
             self._refresh()
+
+    def _key_changed(self) -> None:
+        """A key that other programs have is not lost by a click."""
+        before, self._key = self._key, str(self._preferences.get("api-key") or "")
+        if before and before != self._key:
+            words = self.tr("Programs that have the former key are not let in any more.")
+            self.undo.offer(words, lambda: self._bring_back(before))
+
+    def _bring_back(self, key: str) -> None:
+        self._key = ""  # what it replaces is nobody's yet
+        self._preferences.set("api-key", key)
 
     def _remedy(self) -> None:
         """What the notice's button offers."""

@@ -10,11 +10,10 @@ from typing import Any
 
 from PySide6.QtCore import QTimer, QUrl
 from PySide6.QtGui import QAction, QDesktopServices, QKeySequence
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from crane_app import settings
-from crane_app.ui.icons import icon
-from crane_app.ui.parts import ElidedLabel, Notice, Words, button
+from crane_app.ui.parts import ElidedLabel, Notice, SearchField, Words, button
 from crane_app.ui.scrolled import Scrolled, card, fill
 from crane_app.ui.settings.fields import said
 from crane_app.ui.settings.row import Row
@@ -87,11 +86,7 @@ class SettingsView(View):
         fill(self, self.area)
 
     def _make_header(self) -> QHBoxLayout:
-        self.search = QLineEdit()
-        self.search.setPlaceholderText(self.tr("Find a setting"))
-        self.search.setAccessibleName(self.tr("Find a setting"))
-        self.search.setClearButtonEnabled(True)
-        self.search.addAction(icon("search", "muted"), QLineEdit.ActionPosition.LeadingPosition)
+        self.search = SearchField(self.tr("Find a setting"))
         self.search.textChanged.connect(self.filter)
         self.search.setMinimumWidth(1)
         row = QHBoxLayout()

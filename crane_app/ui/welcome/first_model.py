@@ -51,7 +51,7 @@ class FirstModel(QWidget):
                 self.found[folder] = FoundCard(entry, self._memory)
                 self.found[folder].use.triggered.connect(lambda _=False, f=folder: self._preferences.set("model", f))
                 self._here.addWidget(self.found[folder])
-        wanted = [] if here else [offer.repo for offer in suited(self._memory)]
+        wanted = [] if here else [offer.repo for offer in catalogue.suited(self._memory)[:MOST]]
         for repo in self.offers.keys() - set(wanted):
             self.offers.pop(repo).deleteLater()
         for repo in wanted:
@@ -131,11 +131,3 @@ class FoundCard(QFrame):
         self.use.setText(self.tr("In use") if chosen else self.tr("Use"))
         self.use.setIconText(self.use.text())
         self.use.setEnabled(not chosen)
-
-
-def suited(memory: int) -> list[catalogue.Offer]:
-    """Chat models that fit into `memory` bytes: first the one to begin with, which is the first that fits well."""
-    fits = [(offer, offer.verdict(memory).fit) for offer in catalogue.OFFERS if offer.job == "chat" and offer.runs]
-    those = [offer for offer, fit_ in fits if fit_ != "no"]
-    first = next((offer for offer, fit_ in fits if fit_ in ("well", "unknown")), None)
-    return sorted(those, key=lambda offer: offer is not first)[:MOST]

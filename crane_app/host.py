@@ -1,0 +1,122 @@
+"""A checkpoint's tensors on the host: plain numbers, or packed in fewer bits the way their file packs them.
+
+Nothing here is unpacked: what the bits mean is in media/files (gguf_blocks.py, groups.py). O rows of I numbers each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+DType = Literal["float32", "float16", "bfloat16"]
+# What --quantize can be -> bits of a number. On both backends it is affine groups of GROUP, as mlx-lm makes them.
+QUANTS = {"q4": 4, "q5": 5, "q6": 6, "q8": 8}
+GROUP = 64
+
+
+@dataclass(frozen=True)
+class HostTensor:
+    """A tensor on the host. `bfloat16` is held as its bits in uint16, since numpy has no such type."""
+
+    array: np.ndarray
+    dtype: DType
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.array.nbytes
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a matrix is packed: ggml's name of a block type, or "affine" with bits, group size and the scales' dtype.
+
+    Two matrices of one scheme and width can be joined.
+    """
+
+    kind: str
+    bits: int = 0
+    size: int = 0
+    dtype: DType = "float32"
+
+    def __str__(self) -> str:
+        return self.kind if self.kind != "affine" else f"{self.bits} bits in groups of {self.size}"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix [O, I], or experts [X, O, I], in blocks of GGUF.
+
+    kind: ggml's name of the type, as in FORMS of media/files/gguf_blocks.py: "Q4_0", "Q6_K".
+    data: uint8 [..., O, bytes of a row]; a row is whole blocks, so rows may be moved, cut and joined.
+    """
+
+    kind: str
+    data: np.ndarray
+    shape: tuple[int, ...]
+
+    @property
+    def scheme(self) -> Scheme:
+        return Scheme(self.kind)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What it is made of, all with the same axes but the last."""
+        return (self.data,)
+
+    def of(self, arrays: Sequence[np.ndarray]) -> Blocks:
+        """The same scheme with other `arrays`: some of the rows, or more of them."""
+        return Blocks(self.kind, arrays[0], (*arrays[0].shape[:-1], self.shape[-1]))
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A matrix [O, I], or experts [X, O, I], in affine groups, the way mlx lays them out.
+
+    Number i of a row is scales[i // size] * q + biases[i // size] with q of `bits` bits (2, 3, 4, 5, 6 or 8).
+    packed: uint32 [..., O, I * bits / 32], a row's q as one little-endian stream of bits, the lowest first.
+    scales, biases: [..., O, I / size]. Source: mlx.core.quantize.
+    """
+
+    packed: np.ndarray
+    scales: HostTensor
+    biases: HostTensor
+    size: int
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.packed.shape[:-1], self.scales.shape[-1] * self.size)
+
+    @property
+    def scheme(self) -> Scheme:
+        return Scheme("affine", self.bits, self.size, self.scales.dtype)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What it is made of, all with the same axes but the last."""
+        return self.packed, self.scales.array, self.biases.array
+
+    def of(self, arrays: Sequence[np.ndarray]) -> Groups:
+        """The same scheme with other `arrays`: some of the rows, or more of them."""
+        packed, scales, biases = arrays
+        dtype = self.scales.dtype
+        return Groups(packed, HostTensor(scales, dtype), HostTensor(biases, dtype), self.size, self.bits)
+
+    @property
+    def nbytes(self) -> int:
+        return self.packed.nbytes + self.scales.nbytes + self.biases.nbytes
+
+
+Packed = Blocks | Groups
+Host = HostTensor | Blocks | Groups

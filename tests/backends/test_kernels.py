@@ -1,0 +1,177 @@
+"""The native kernels against numpy in float64 and the gguf package: each instruction set that this processor has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from gguf import dequantize
+
+from tests.gguf_checkpoint import blocks
+from tests.ops.oracle import EPS, rounded
+
+torch = pytest.importorskip("torch")
+native = pytest.importorskip("crane_app.backends.torch.native")
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the native library is not built")
+
+
+def _here() -> list[str]:
+    """The kernels that this processor runs."""
+    c = native.library()
+    if c is None:
+        return []
+    found = [name for name in ("plain", "avx2", "avx512", "avx512_bf16") if c.crane_choose(name.encode())]
+    c.crane_choose(b"")
+    return found
+
+
+KERNELS = _here()
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FORMS = (*DTYPES, *native.BLOCKS)
+
+
+@pytest.fixture(params=KERNELS)
+def kernels(request) -> Iterator[str]:
+    c = native.library()
+    c.crane_choose(request.param.encode())
+    yield request.param
+    c.crane_choose(b"")
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def matrix(form: str, rows: int, columns: int, exact: bool = False, seed: int = 0) -> tuple[native.Matrix, np.ndarray]:
+    """A packed matrix and its numbers in float64."""
+    if form in DTYPES:
+        weight = torch.from_numpy(np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32) * 0.1)
+        weight = weight.to(DTYPES[form])
+        return native.packed(weight), weight.double().numpy()
+    data = blocks(Type[form], (rows, columns), seed)
+    numbers = dequantize(data, Type[form]).reshape(rows, columns)
+    return native.pack(
+        form, data.reshape(rows, -1), columns, torch.float32 if exact else torch.float16
+    ), numbers.astype(np.float64)
+
+
+def inputs(count: int, columns: int, seed: int = 1) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((count, columns)).astype(np.float32))
+
+
+def bound(form: str, exact: bool, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """How far a product may be off: what rounding the activations loses, and float32 sums."""
+    sums = 64 * EPS["float32"] * (np.abs(x) @ np.abs(w).T) + 1e-6
+    if exact or form in ("F32", "F16"):
+        return sums
+    if form == "BF16":
+        return sums + 2.0**-8 * (np.abs(x) @ np.abs(w).T)
+    starts = np.arange(0, x.shape[1], 32)
+    most = np.maximum.reduceat(np.abs(x), starts, axis=1)  # a block is rounded to 127ths of its largest
+    return sums + 1.01 / 254 * most @ np.add.reduceat(np.abs(w), starts, axis=1).T
+
+
+def widths(form: str) -> tuple[int, ...]:
+    return (256, 1024) if form.endswith("_K") else (32, 96, 896) if form in native.BLOCKS else (7, 64, 300)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_product_is_as_near_as_its_rounding_lets_it_be(kernels, form):
+    for columns in widths(form):
+        for rows in (1, 16, 50):
+            m, w = matrix(form, rows, columns)
+            for count in (1, 2, 5, 8, 17):
+                x = inputs(count, columns)
+                wide = x.double().numpy()
+                error = np.abs(m.times(x).double().numpy() - wide @ w.T)
+                assert (error <= bound(form, False, wide, w)).all(), (columns, rows, count)
+
+
+@pytest.mark.parametrize("form", native.BLOCKS)
+def test_an_exact_product_rounds_no_activation(kernels, form):
+    for columns in widths(form):
+        m, w = matrix(form, 50, columns, exact=True)
+        x = inputs(3, columns)
+        wide = x.double().numpy()
+        assert (np.abs(m.times(x).double().numpy() - wide @ w.T) <= bound(form, True, wide, w)).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_come_back_bit_by_bit(kernels, form):
+    for columns in widths(form):
+        m, w = matrix(form, 50, columns, exact=True)
+        index = torch.tensor([49, 0, 17, 17, 3])
+        np.testing.assert_array_equal(m.rows(index).float().numpy(), w[index.numpy()].astype(np.float32))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_has_the_same_bits_in_any_company(kernels, form):
+    m, _ = matrix(form, 200, 512)
+    x = inputs(16, 512)
+    alone = torch.cat([m.times(x[i : i + 1]) for i in range(16)])
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for count in range(1, 17):
+            assert torch.equal(m.times(x[:count]), alone[:count]), (threads, count)
+            assert torch.equal(m.times(x[16 - count :]), alone[16 - count :]), (threads, count)
+
+
+def test_all_kernels_know_the_same_numbers():
+    """Sums of integers are exact everywhere, so packed products differ by the rounding of a few float sums alone."""
+    c = native.library()
+    x = inputs(3, 512)
+    for form in native.BLOCKS:
+        m, w = matrix(form, 40, 512)
+        found = {}
+        for kernels in KERNELS:
+            c.crane_choose(kernels.encode())
+            found[kernels] = m.times(x).double().numpy()
+        c.crane_choose(b"")
+        size = np.abs(x.double().numpy()) @ np.abs(w).T
+        for kernels, got in found.items():
+            assert (np.abs(got - found["plain"]) <= 64 * EPS["float32"] * size).all(), (form, kernels)
+
+
+def test_activations_of_zero_and_of_one_large_number(kernels):
+    m, w = matrix("Q4_0", 32, 64)
+    assert not m.times(torch.zeros(1, 64)).any()
+    x = torch.zeros(1, 64)
+    x[0, 40] = -3e5
+    np.testing.assert_allclose(m.times(x).numpy()[0], -3e5 * w[:, 40], rtol=1e-5)
+
+
+def test_halves_are_rounded_to_even(kernels):
+    """A product with the unit matrix gives the activations as bfloat16 has them."""
+    m = native.packed(torch.eye(64, dtype=torch.bfloat16))
+    x = inputs(4, 64)
+    x[0, 0], x[0, 1] = 1 + 2.0**-8, 1 + 3 * 2.0**-8
+    np.testing.assert_array_equal(m.times(x).double().numpy(), rounded(x.double().numpy(), "bfloat16"))
+
+
+def test_the_first_of_equals_is_the_likeliest(kernels):
+    x = np.random.default_rng(3).standard_normal((5, 20000)).astype(np.float32)
+    x[0, [7, 9000, 19999]] = 9
+    x[1, 19999] = 9
+    x[2] = -1
+    x[3, :] = -np.inf
+    assert native.best(torch.from_numpy(x)).tolist() == [7, 19999, 0, 0, int(x[4].argmax())]
+
+
+def test_columns_that_are_no_whole_blocks_are_refused():
+    with pytest.raises(ValueError, match="no whole blocks"):
+        native.pack("Q4_0", np.zeros((2, 18), np.uint8), 40, torch.float32)
+
+
+def test_a_thousand_small_products_on_more_threads_than_there_are_processors():
+    m, _ = matrix("Q8_0", 400, 64)
+    x = inputs(2, 64)
+    want = m.times(x)
+    torch.set_num_threads(7)
+    assert all(torch.equal(m.times(x), want) for _ in range(1000))
