@@ -30,6 +30,7 @@ TYPES = {
 }
 SWITCHES = {
     "insecure": "Let other machines in without a key",
+    "allow-load": "Load other models of this computer when requests name them",
     "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
 }
 
@@ -37,7 +38,7 @@ SWITCHES = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
-        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len",
+        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "idle-unload",
         "backend", "device", "dtype", "quantize",
     )  # fmt: skip
     engines.add_exact(parser)
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             decode_tokens_per_seq=args.decode_tokens_per_seq,
             max_length=args.max_seq_len or None,
             fetches=args.allow_url_fetch,
+            stored=(lambda: _stored(args)) if args.allow_load else None,
+            idle_s=args.idle_unload * 60 or None,
         )
     )
 
@@ -125,6 +128,18 @@ def _loaded(engine: EngineLike, args: argparse.Namespace) -> dict[str, ModelCard
             raise BadInput(f"{args.speech_model} does not turn speech into text. Leave --speech-model out.")
         own.setdefault(opened.card.name, opened.card)
     return own
+
+
+def _stored(args: argparse.Namespace) -> dict[str, tuple[object, ...]]:
+    """The models of this computer that can be loaded, by name: folder, context, and how the flags say to load them."""
+    from crane_app.library.models import found, listed
+
+    folders = listed(str(settings.value(settings.TABLE["model-folders"]) or ""))
+    return {
+        entry.name: (str(entry.folder), entry.context, args.backend, args.device, args.dtype)
+        for entry in found(folders)
+        if not entry.problem and not entry.partial
+    }
 
 
 def _listed(text: str) -> tuple[str, ...]:

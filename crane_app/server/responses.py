@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, grammars, items, sampling
+from crane_app.server import chat, grammars, items, sampling, thinking
 from crane_app.server.answers import Live, summed
 from crane_app.server.calls import ToolCall
 from crane_app.server.chat import Delta, Reply, Wish
@@ -49,7 +49,7 @@ TEXT: Table = (
     *unmet("answers have no degrees of length", "verbosity", neutral=("medium",)),
 )
 REASONING: Table = (
-    honoured("effort", one_of("none"), "none only: the model does not think; degrees are refused"),
+    honoured("effort", one_of(*thinking.EFFORTS), "as reasoning_effort at /v1/chat/completions"),
     *unmet("a thought is told whole, as reasoning_text", "summary", "generate_summary", neutral=("auto",)),
 )
 STREAMING: Table = harmless("include_obfuscation")
@@ -78,7 +78,7 @@ FIELDS: Table = (
     honoured("text", lambda value: take(TEXT, mapping(value), "text"), "", TEXT),
     honoured("metadata", metadata, "given back"),
     honoured("chat_template_kwargs", mapping, "variables for the model's chat template"),
-    honoured("enable_thinking", yes_no, "as in chat_template_kwargs"),
+    *(each for each in thinking.FIELDS if each.name != "reasoning_effort"),
     *unmet("nothing is kept here: send the whole conversation as input", "previous_response_id", "conversation"),
     *unmet("nothing is kept here: send the whole conversation as input", "prompt"),
     *unmet("an answer is made while its client waits", "background", neutral=(False,)),
@@ -93,7 +93,8 @@ FIELDS: Table = (
     ),
 )  # fmt: skip
 PASSED = (
-    "model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking",
+    "model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking", "thinking",
+    *thinking.BUDGETS,
     *(each.name for each in grammars.FIELDS),
 )  # fmt: skip
 
