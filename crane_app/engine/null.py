@@ -13,6 +13,7 @@ from crane_app.backends.draw import plan_draw
 from crane_app.backends.plan import host_step
 from crane_app.backends.rows import Rows, blocks
 from crane_app.contract import BLOCK, Drawn, Layout, Pending, Result, Sampling, Slot, Work
+from crane_app.engine.thought import FORCE
 
 LAYOUT: Layout = (Slot("full", 1, 1),)
 
@@ -82,6 +83,7 @@ class NullRunner:
     """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
 
     Choice c takes the token that is c further on, and one that a bias or a mask forbids gives way to the next.
+    One that is forced is drawn.
     on_launch, on_read: called with the works; what they raise is the step's fault.
     """
 
@@ -127,6 +129,9 @@ class NullRunner:
         if allowed is None and not (draw.choice or draw.logit_bias):
             return token
         token = (token + draw.choice) % self.vocabulary
+        called_for = max(draw.logit_bias, key=draw.logit_bias.__getitem__, default=token)
+        if draw.logit_bias.get(called_for, 0.0) >= FORCE:
+            return called_for
         while draw.logit_bias.get(token) == -math.inf or not _may(allowed, token):
             token = (token + 1) % self.vocabulary
         return token

@@ -12,6 +12,7 @@ from crane_app.contract import BLOCK, Drawn, Sampling, Saved, Work
 from crane_app.engine import lookup, prefixes
 from crane_app.engine.grammar import State
 from crane_app.engine.request import LANES, Piece, Reason, Resolved
+from crane_app.engine.thought import Thought
 from crane_app.media.detokenize import Detokenizer, StopText
 
 AGEING = 2.0  # seconds of waiting that are worth one lane, for rows and prompts of one model
@@ -26,7 +27,7 @@ class Sequence:
     held to. held: it may not run ahead of what was read, since what may come next depends on it. again: made tokens
     that are not in the row yet, since it was evicted. saved: the evicted row, where it could not be computed again to
     the bit. cached: prompt tokens found computed. exact: all its keys are as if it were alone.
-    reach: tokens of its next guess.
+    thought: holds what it thinks within a budget. reach: tokens of its next guess.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Sequence:
     lane: str = "chat"
     salt: str = ""
     words: Detokenizer | None = None
+    thought: Thought | None = None
     grammar: State | None = None
     held: bool = False
     slot: int | None = None
@@ -101,6 +103,8 @@ class Sequence:
     @property
     def ready(self) -> bool:
         """Another token may be started, the prompt being in: there is one to come, and it is at most one step ahead."""
+        if self.flying and self.thought is not None and self.thought.waits(self.made + self.flying):
+            return False
         return self.made + self.flying < self.limit and self.flying <= (not self.held)
 
     def chunk(self) -> Work:
@@ -127,7 +131,8 @@ class Sequence:
 
     def draft(self) -> np.ndarray:
         """What it may go on with; nothing where that could not be checked in one step."""
-        if self.held or (self.made < self.resolved.min_tokens and self._early is not self._draw):
+        early = self.made < self.resolved.min_tokens and self._early is not self._draw
+        if self.held or self.thought is not None or early:
             return self.tokens[:0]
         most = min(self.reach, self.limit - self.made - 1, self.room - self.length - 1)
         return lookup.draft(self.tokens[: len(self.prompt) + self.made], most)
@@ -181,6 +186,9 @@ class Sequence:
         self.saved = None
 
     def _sampling(self, ahead: int) -> Sampling:
+        forced = self.thought.forced() if self.thought is not None else None
+        if forced is not None:
+            return forced
         return self._early if ahead < self.resolved.min_tokens else self._draw
 
     def _allowed(self, made: int) -> np.ndarray | None:
@@ -198,6 +206,8 @@ class Sequence:
         stopped = token in resolved.stop_ids
         if self.words is not None and not stopped:
             text = self.words.push(token)
+            if self.thought is not None:
+                self.thought.take(text, self.made)
             if self._stops is not None and self.made > resolved.min_tokens:
                 text, stopped = self._stops.push(text)
         if self.grammar is not None and not stopped:

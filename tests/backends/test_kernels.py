@@ -9,8 +9,9 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import dequantize
 
+from crane_app.host import Groups
 from tests.gguf_checkpoint import blocks
-from tests.ops.oracle import EPS, rounded
+from tests.ops.oracle import EPS, host, rounded
 
 torch = pytest.importorskip("torch")
 native = pytest.importorskip("crane_app.backends.torch.native")
@@ -30,7 +31,8 @@ def _here() -> list[str]:
 
 KERNELS = _here()
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-FORMS = (*DTYPES, *native.BLOCKS)
+FORMS = native.FORMS
+PACKED = [form for form in FORMS if form not in DTYPES]
 
 
 @pytest.fixture(params=KERNELS)
@@ -55,11 +57,26 @@ def matrix(form: str, rows: int, columns: int, exact: bool = False, seed: int = 
         weight = torch.from_numpy(np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32) * 0.1)
         weight = weight.to(DTYPES[form])
         return native.packed(weight), weight.double().numpy()
+    if form in native.GROUPS.values():
+        return grouped(form, rows, columns, exact, seed)
     data = blocks(Type[form], (rows, columns), seed)
     numbers = dequantize(data, Type[form]).reshape(rows, columns)
     return native.pack(
         form, data.reshape(rows, -1), columns, torch.float32 if exact else torch.float16
     ), numbers.astype(np.float64)
+
+
+def grouped(form: str, rows: int, columns: int, exact: bool, seed: int) -> tuple[native.Matrix, np.ndarray]:
+    """Affine groups of 64 as mlx lays them out, and scale * q + bias in float32."""
+    bits, dtype = next(key for key, name in native.GROUPS.items() if name == form)
+    rng = np.random.default_rng(seed)
+    q = rng.integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
+    packed = (q if bits == 8 else q[:, ::2] | q[:, 1::2] << 4).view(np.uint32)
+    scales, biases = (rounded(rng.standard_normal((rows, columns // 64)) * 0.01, dtype) for _ in range(2))
+    groups = Groups(packed, host(scales, dtype), host(biases, dtype), 64, bits)
+    wide = [np.repeat(x.astype(np.float32), 64, axis=1) for x in (scales, biases)]
+    numbers = wide[0] * q + wide[1]
+    return native.taken(groups, torch.float32 if exact else torch.float16), numbers.astype(np.float64)
 
 
 def inputs(count: int, columns: int, seed: int = 1) -> torch.Tensor:
@@ -79,7 +96,9 @@ def bound(form: str, exact: bool, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def widths(form: str) -> tuple[int, ...]:
-    return (256, 1024) if form.endswith("_K") else (32, 96, 896) if form in native.BLOCKS else (7, 64, 300)
+    if form.endswith("_K"):
+        return 256, 1024
+    return (64, 896) if form[0] == "A" else (32, 96, 896) if form in native.BLOCKS else (7, 64, 300)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -94,7 +113,7 @@ def test_a_product_is_as_near_as_its_rounding_lets_it_be(kernels, form):
                 assert (error <= bound(form, False, wide, w)).all(), (columns, rows, count)
 
 
-@pytest.mark.parametrize("form", native.BLOCKS)
+@pytest.mark.parametrize("form", PACKED)
 def test_an_exact_product_rounds_no_activation(kernels, form):
     for columns in widths(form):
         m, w = matrix(form, 50, columns, exact=True)
@@ -127,7 +146,7 @@ def test_all_kernels_know_the_same_numbers():
     """Sums of integers are exact everywhere, so packed products differ by the rounding of a few float sums alone."""
     c = native.library()
     x = inputs(3, 512)
-    for form in native.BLOCKS:
+    for form in PACKED:
         m, w = matrix(form, 40, 512)
         found = {}
         for kernels in KERNELS:

@@ -84,7 +84,7 @@ def matrix(packed: Packed, dtype: torch.dtype, device: torch.device) -> Matrix:
     """What the device multiplies by: a native kernel that takes its scheme, else the plain twin. Decided here alone."""
     if device.type == "cpu":
         if native.takes(packed):
-            return native.blocks(packed, dtype)
+            return native.taken(packed, dtype)
         return HostTwin(packed, dtype) if isinstance(packed, Blocks) else GroupTwin(packed, dtype, device)
     groups = regrouped(packed, (16, 32))[0] if isinstance(packed, Blocks) else packed
     return GroupTwin(groups, dtype, device)

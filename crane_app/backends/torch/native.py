@@ -15,8 +15,10 @@ import torch
 
 from crane_app.host import Blocks, Packed, Scheme
 
-FORMATS = {"F32": 0, "F16": 1, "BF16": 2, "Q8_0": 3, "Q4_0": 4, "Q4_K": 5, "Q6_K": 6}
+FORMS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "A4_BF16", "A4_F16", "A8_BF16", "A8_F16")
+FORMATS = {name: number for number, name in enumerate(FORMS)}
 BLOCKS = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")  # of GGUF
+GROUPS = {(4, "bfloat16"): "A4_BF16", (4, "float16"): "A4_F16", (8, "bfloat16"): "A8_BF16", (8, "float16"): "A8_F16"}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 STRIP = 16  # rows that are multiplied together
 ALIGNED = 64
@@ -50,6 +52,7 @@ def library() -> ctypes.CDLL | None:
         ("prepared_for", whole, (whole, whole)),
         ("tile_columns", whole, (whole,)),
         ("pack", whole, (whole, at, wide, whole, whole, at, whole)),
+        ("pack_groups", None, (whole, at, at, at, whole, whole, whole, at, whole)),
         ("expand", None, (at, at, whole, at, whole)),
         ("product", None, (at, at, whole, at, wide, whole)),
         ("best", None, (at, whole, whole, wide, at, whole)),
@@ -127,16 +130,27 @@ def pack(form: str, source: np.ndarray, columns: int, dtype: torch.dtype) -> Mat
 
 def knows(scheme: Scheme) -> bool:
     """Whether there are kernels for matrices packed in this way."""
-    return library() is not None and scheme.kind in BLOCKS
+    if scheme.kind == "affine":
+        known = scheme.size % 64 == 0 and (scheme.bits, scheme.dtype) in GROUPS
+    else:
+        known = scheme.kind in BLOCKS
+    return known and library() is not None
 
 
 def takes(matrix: Packed) -> bool:
-    return isinstance(matrix, Blocks) and len(matrix.shape) == 2 and knows(matrix.scheme)
+    return len(matrix.shape) == 2 and knows(matrix.scheme)
 
 
-def blocks(matrix: Blocks, dtype: torch.dtype) -> Matrix:
-    """GGUF's blocks, repacked without loss."""
-    return pack(matrix.kind, matrix.data, matrix.shape[1], dtype)
+def taken(matrix: Packed, dtype: torch.dtype) -> Matrix:
+    """What `takes` says yes to, in strips and without loss."""
+    if isinstance(matrix, Blocks):
+        return pack(matrix.kind, matrix.data, matrix.shape[1], dtype)
+    c, form, (rows, columns) = library(), GROUPS[matrix.bits, matrix.scales.dtype], matrix.shape
+    strips = aligned(-(-rows // STRIP) * c.crane_strip_bytes(FORMATS[form], columns))
+    held = [np.ascontiguousarray(x) for x in matrix.arrays]
+    sources = (x.ctypes.data for x in held)
+    c.crane_pack_groups(FORMATS[form], *sources, matrix.size, rows, columns, strips.ctypes.data, threads())
+    return Matrix(form, (rows, columns), strips, dtype, dtype == torch.float32)
 
 
 def packed(weight: torch.Tensor) -> Matrix:

@@ -1,10 +1,10 @@
 /* Attention of one token over its row's keys and values, over the lanes of whichever file includes this.
 
-   Online softmax over BLOCK positions at a time (arXiv 2205.14135): the keys of a block are read once for all query heads
-   that share them. Sums depend on the row's own length alone. */
+   Online softmax over BLOCK positions at a time (arXiv 2205.14135): the keys and values of a block are read once for two
+   query heads that share them, and stay near for the next two. Sums depend on the row's own length alone. */
 #include "strips.h"
 
-enum { BLOCK = 64, MOST_DIM = 256 };
+enum { BLOCK = 64, MOST_DIM = 256, PAIR = 2 };
 
 INLINE v16 v_load_as(int format, const uint8_t *p, int k) {
     if (format == BF16) return v_load_bf16((const uint16_t *)p + k);
@@ -12,82 +12,102 @@ INLINE v16 v_load_as(int format, const uint8_t *p, int k) {
     return v_load((const float *)p + k);
 }
 
-/* Scores [count] of one query, 16 positions at a time; positions past the end repeat the last one. */
-INLINE void score(int format, int dim, const float *q, const b64 *pairs, const uint8_t *keys, int count, float scale,
-                  float *out) {
+/* Whether products with keys run on pairs of bfloat16. */
+INLINE int by_pairs(int format, int dim) { return format == BF16 && dim % 32 == 0; }
+
+INLINE v16 dot_key(int format, int dim, const float *q, const uint8_t *halves, const uint8_t *key) {
+    v16 sum = v_set(0);
+    if (by_pairs(format, dim))
+        for (int k = 0; k < dim / 32; k++) sum = v_dot2(sum, b_load(key + 64 * k), b_load(halves + 64 * k));
+    else
+        for (int k = 0; k < dim; k += 16) sum = v_fma(v_load_as(format, key, k), v_load(q + k), sum);
+    return sum;
+}
+
+/* Scores of `many` queries q [many, dim] with `count` keys, [many][BLOCK]; past the end they are those of the last key. */
+INLINE void score(int format, int dim, int many, const float *q, const uint8_t *halves, const uint8_t *keys, int count,
+                  float scale, float *out) {
     int size = dim * (format == F32 ? 4 : 2);
     for (int first = 0; first < count; first += 16) {
-        v16 sums[16];
+        v16 sums[PAIR][16];
         for (int p = 0; p < 16; p++) {
-            int place = first + p < count ? first + p : count - 1;
-            const uint8_t *key = keys + (int64_t)place * size;
-            v16 sum = v_set(0);
-            if (format == BF16 && dim % 32 == 0)
-                for (int k = 0; k < dim / 32; k++) sum = v_dot2(sum, b_load(key + 64 * k), pairs[k]);
-            else
-                for (int k = 0; k < dim; k += 16) sum = v_fma(v_load_as(format, key, k), v_load(q + k), sum);
-            sums[p] = sum;
+            const uint8_t *key = keys + (int64_t)(first + p < count ? first + p : count - 1) * size;
+            for (int h = 0; h < many; h++) sums[h][p] = dot_key(format, dim, q + h * dim, halves + 2 * h * dim, key);
         }
-        v_store(out + first, v_mul(v_sums(sums), v_set(scale)));
+        for (int h = 0; h < many; h++) v_store(out + h * BLOCK + first, v_mul(v_sums(sums[h]), v_set(scale)));
     }
 }
 
-/* out [dim] of a query = out * shrink + the values of `count` positions, weighted. */
-INLINE void gather(int format, int dim, const uint8_t *values, int count, const float *weights, float shrink, float *out) {
+/* Scores [count] become weights; gives by how much what was summed before shrinks. */
+INLINE float weigh(float *scores, int count, float *most, float *mass) {
+    int whole = (count + 15) / 16 * 16;
+    for (int p = count; p < whole; p++) scores[p] = -__builtin_inff();
+    v16 top = v_set(*most), sum = v_set(0);
+    for (int p = 0; p < whole; p += 16) top = v_max(v_load(scores + p), top);
+    float peak = v_biggest(top), shrink[16];
+    v_store(shrink, v_exp(v_set(*most - peak)));
+    if (*mass == 0) shrink[0] = 0;
+    for (int p = 0; p < whole; p += 16) {
+        v_store(scores + p, v_exp(v_sub(v_load(scores + p), v_set(peak))));
+        for (int i = count; i < p + 16; i++) scores[i] = 0;
+        sum = v_add(sum, v_load(scores + p));
+    }
+    *mass = *mass * shrink[0] + v_sum(sum);
+    *most = peak;
+    return shrink[0];
+}
+
+/* out [many, dim] = out * shrink [many] + the values of `count` positions times weights [many][BLOCK]. */
+INLINE void gather(int format, int dim, int many, const uint8_t *values, int count, const float *weights,
+                   const float *shrink, float *out) {
     int size = dim * (format == F32 ? 4 : 2);
     for (int first = 0; first < dim; first += 128) {
-        v16 sum[8];
-        int many = (dim - first < 128 ? dim - first : 128) / 16;
-        for (int k = 0; k < many; k++) sum[k] = v_mul(v_load(out + first + 16 * k), v_set(shrink));
+        v16 sum[PAIR][8];
+        int wide = (dim - first < 128 ? dim - first : 128) / 16;
+        for (int h = 0; h < many; h++)
+            for (int k = 0; k < wide; k++)
+                sum[h][k] = v_mul(v_load(out + h * dim + first + 16 * k), v_set(shrink[h]));
         for (int p = 0; p < count; p++) {
-            v16 weight = v_set(weights[p]);
             const uint8_t *value = values + (int64_t)p * size;
-            for (int k = 0; k < many; k++) sum[k] = v_fma(v_load_as(format, value, first + 16 * k), weight, sum[k]);
+            for (int k = 0; k < wide; k++) {
+                v16 lanes = v_load_as(format, value, first + 16 * k);
+                for (int h = 0; h < many; h++) sum[h][k] = v_fma(lanes, v_set(weights[h * BLOCK + p]), sum[h][k]);
+            }
         }
-        for (int k = 0; k < many; k++) v_store(out + first + 16 * k, sum[k]);
+        for (int h = 0; h < many; h++)
+            for (int k = 0; k < wide; k++) v_store(out + h * dim + first + 16 * k, sum[h][k]);
     }
+}
+
+INLINE void attend_block(int format, int dim, int many, const float *q, const uint8_t *halves, const uint8_t *keys,
+                         const uint8_t *values, int count, float scale, float *most, float *mass, float *out) {
+    float weights[PAIR * BLOCK], shrink[PAIR];
+    score(format, dim, many, q, halves, keys, count, scale, weights);
+    for (int h = 0; h < many; h++) shrink[h] = weigh(weights + h * BLOCK, count, most + h, mass + h);
+    gather(format, dim, many, values, count, weights, shrink, out);
 }
 
 INLINE void attend_in(int format, int dim, const float *q, int heads, const uint8_t *keys, const uint8_t *values,
                       int first, int count, float scale, float *out) {
     int size = dim * (format == F32 ? 4 : 2);
-    float most[heads], mass[heads], weights[BLOCK];
-    b64 pairs[MOST_DIM / 32];
+    float most[heads], mass[heads];
+    uint16_t halves[heads * dim];
     for (int h = 0; h < heads; h++) most[h] = -__builtin_inff(), mass[h] = 0;
-    for (int k = 0; k < heads * dim; k += 16) v_store(out + k, v_set(0));
+    for (int k = 0; k < heads * dim; k += 16) {
+        v_store(out + k, v_set(0));
+        v_store_bf16(halves + k, v_load(q + k));
+    }
     for (int place = first; place < first + count; place += BLOCK) {
         int here = first + count - place < BLOCK ? first + count - place : BLOCK;
-        for (int h = 0; h < heads; h++) {
+        const uint8_t *key = keys + (int64_t)place * size, *value = values + (int64_t)place * size;
+        for (int h = 0; h < heads; h += PAIR) {
             const float *own = q + h * dim;
-            if (format == BF16 && dim % 32 == 0)
-                for (int k = 0; k < dim / 32; k++) {
-                    uint16_t halves[32];
-                    v_store_bf16(halves, v_load(own + 32 * k));
-                    v_store_bf16(halves + 16, v_load(own + 32 * k + 16));
-                    pairs[k] = b_load((const uint8_t *)halves);
-                }
-            score(format, dim, own, pairs, keys + (int64_t)place * size, here, scale, weights);
-            for (int p = here; p < (here + 15) / 16 * 16; p++) weights[p] = -__builtin_inff();
-            v16 top = v_set(most[h]);
-            for (int p = 0; p < here; p += 16) top = v_max(v_load(weights + p), top);
-            float peak = v_biggest(top);
-            v16 sum = v_set(0);
-            for (int p = 0; p < here; p += 16) {
-                v16 weight = v_exp(v_sub(v_load(weights + p), v_set(peak)));
-                v_store(weights + p, weight);
-                if (p + 16 > here)
-                    for (int i = here; i < p + 16; i++) weights[i] = 0;
-                sum = v_add(sum, v_load(weights + p));
-            }
-            float shrink = 1.0f;
-            if (most[h] != peak) {
-                float lanes[16];
-                v_store(lanes, v_exp(v_set(most[h] - peak)));
-                shrink = place == first ? 0.0f : lanes[0];
-            }
-            mass[h] = mass[h] * shrink + v_sum(sum);
-            most[h] = peak;
-            gather(format, dim, values + (int64_t)place * size, here, weights, shrink, out + h * dim);
+            const uint8_t *half = (const uint8_t *)(halves + h * dim);
+            float *y = out + h * dim;
+            if (h + 1 < heads)
+                attend_block(format, dim, 2, own, half, key, value, here, scale, most + h, mass + h, y);
+            else
+                attend_block(format, dim, 1, own, half, key, value, here, scale, most + h, mass + h, y);
         }
     }
     for (int h = 0; h < heads; h++)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum format { F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K, FORMATS };
+enum format { F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K, A4_BF16, A4_F16, A8_BF16, A8_F16, FORMATS };
 
 /* A matrix [rows, columns] in strips of 16 rows (pack.c says how a strip lies).
    bias: [rows], or NULL. */
@@ -69,6 +69,8 @@ API int32_t crane_prepared_for(int32_t format, int32_t exact);
 API int32_t crane_tile_columns(int32_t format);
 API int crane_pack(int32_t format, const uint8_t *source, int64_t source_stride, int32_t rows, int32_t columns,
                    uint8_t *strips, int32_t threads);
+API void crane_pack_groups(int32_t format, const uint8_t *packed, const uint16_t *scales, const uint16_t *biases,
+                           int32_t size, int32_t rows, int32_t columns, uint8_t *strips, int32_t threads);
 API void crane_expand(const struct matrix *matrix, const int32_t *index, int32_t count, float *out, int32_t threads);
 API void crane_product(const struct matrix *matrix, const float *x, int32_t count, float *y, int64_t stride,
                        int32_t threads);

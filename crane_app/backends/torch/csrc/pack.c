@@ -104,6 +104,46 @@ static void pack_strip(void *data, int phase, int chunk) {
         pack_row(p->format, p->source + (chunk * STRIP + r) * p->stride, p->columns, r, strip);
 }
 
+struct grouping {
+    int format, size, rows, columns;
+    const uint8_t *packed;
+    const uint16_t *scales, *biases;
+    uint8_t *strips;
+};
+
+/* Row r of a strip: integers of 4 bits two to a byte, the even column low, or of 8 bits as they are. */
+static void pack_grouped_row(const struct grouping *g, int row, int r, uint8_t *strip) {
+    int four = g->format < A8_BF16;
+    const uint8_t *packed = g->packed + (int64_t)row * g->columns / (four ? 2 : 1);
+    const uint16_t *scales = g->scales + (int64_t)row * (g->columns / g->size);
+    const uint16_t *biases = g->biases + (int64_t)row * (g->columns / g->size);
+    for (int k = 0; k < g->columns; k += 32) {
+        uint8_t *tile = strip + k / 64 * tile_bytes(g->format), whole[32];
+        memcpy(tile + 2 * r, scales + k / g->size, 2);
+        memcpy(tile + 32 + 2 * r, biases + k / g->size, 2);
+        for (int i = 0; i < 32; i++) whole[i] = four ? packed[(k + i) / 2] >> i % 2 * 4 & 15 : packed[k + i];
+        place(four ? Q4_0 : Q8_0, whole, r, tile + 64 + k % 64 / 32 * (four ? 256 : 512));
+    }
+}
+
+static void pack_grouped_strip(void *data, int phase, int chunk) {
+    (void)phase;
+    struct grouping *g = data;
+    int64_t size = strip_bytes(g->format, g->columns);
+    uint8_t *strip = g->strips + chunk * size;
+    memset(strip, 0, (size_t)size);
+    for (int r = 0; r < STRIP && chunk * STRIP + r < g->rows; r++) pack_grouped_row(g, chunk * STRIP + r, r, strip);
+}
+
+/* From MLX's affine groups (mlx.core.quantize) of `size` columns, a multiple of 64; scales, biases [rows, groups]. */
+void crane_pack_groups(int32_t format, const uint8_t *packed, const uint16_t *scales, const uint16_t *biases, int32_t size,
+                       int32_t rows, int32_t columns, uint8_t *out, int32_t threads) {
+    struct grouping grouping = {format, size, rows, columns, packed, scales, biases, out};
+    int chunks = strips(rows);
+    struct job job = {1, &chunks, pack_grouped_strip, &grouping};
+    pool_run(&job, threads);
+}
+
 /* 0 if the columns are no whole number of the format's blocks. */
 int crane_pack(int32_t format, const uint8_t *source, int64_t stride, int32_t rows, int32_t columns, uint8_t *out,
                int32_t threads) {

@@ -6,6 +6,11 @@
 
 enum { ROWS = 8 }; /* of activations at a time: as many accumulators as leave room for the weights */
 
+/* Scales or biases of affine groups. */
+INLINE v16 affine(int format, const uint8_t *p) {
+    return format == A4_BF16 || format == A8_BF16 ? v_load_bf16((const uint16_t *)p) : v_load_f16((const uint16_t *)p);
+}
+
 /* One tile of a strip in floats, [columns][16]. */
 INLINE void expand_tile(int format, const uint8_t *tile, float *out) {
     const uint16_t *halves = (const uint16_t *)tile;
@@ -32,6 +37,15 @@ INLINE void expand_tile(int format, const uint8_t *tile, float *out) {
                 }
                 v_store(out + 16 * (32 * half + k), v_mul(v_load(values), scale));
             }
+        }
+    } else if (format >= A4_BF16) {
+        v16 scale = affine(format, tile), least = affine(format, tile + 32);
+        int four = format < A8_BF16;
+        for (int k = 0; k < 64; k++) {
+            const uint8_t *bytes = tile + 64 + k / 32 * (four ? 256 : 512) + k % (four ? 16 : 32) / 4 * 64 + k % 4;
+            float values[16];
+            for (int r = 0; r < 16; r++) values[r] = (float)(four ? bytes[4 * r] >> k % 32 / 16 * 4 & 15 : bytes[4 * r]);
+            v_store(out + 16 * k, v_add(v_mul(v_load(values), scale), least));
         }
     } else if (format == Q4_K) {
         for (int block = 0; block < 8; block++) {
@@ -101,25 +115,6 @@ INLINE w16 offset_of(const uint8_t *x, int columns, int block) {
     return w_set(((const int32_t *)(x + sums_at(columns)))[block]);
 }
 
-INLINE void dot_q8_0(const uint8_t *strip, int columns, int n, const uint8_t *const *x, v16 *sum) {
-    for (int r = 0; r < n; r++) sum[r] = v_set(0);
-    for (int tile = 0; tile < columns / 64; tile++, strip += 64 + 1024)
-        for (int half = 0; half < 2; half++) {
-            int block = 2 * tile + half;
-            const uint8_t *bytes = strip + 64 + 512 * half;
-            v16 scale = v_load_f16((const uint16_t *)strip + 16 * half);
-            for (int r = 0; r < n; r++) {
-                const int32_t *four = (const int32_t *)(x[r] + 32 * block);
-                w16 even = offset_of(x[r], columns, block), odd = w_set(0);
-                for (int j = 0; j < 8; j += 2) {
-                    even = w_dot4(even, b_load(bytes + 64 * j), four[j]);
-                    odd = w_dot4(odd, b_load(bytes + 64 * j + 64), four[j + 1]);
-                }
-                sum[r] = scaled(w_add(even, odd), scale, x[r], columns, block, sum[r]);
-            }
-        }
-}
-
 /* 32 columns of 4-bit integers. */
 INLINE w16 dot_nibbles(const b64 *bytes, const int32_t *four, w16 low) {
     w16 high = w_set(0);
@@ -144,6 +139,52 @@ INLINE void dot_q4_0(const uint8_t *strip, int columns, int n, const uint8_t *co
                 sum[r] = scaled(whole, scale, x[r], columns, block, sum[r]);
             }
         }
+}
+
+/* 32 columns of 8-bit integers. */
+INLINE w16 dot_bytes(const uint8_t *bytes, const int32_t *four, w16 even) {
+    w16 odd = w_set(0);
+    for (int j = 0; j < 8; j += 2) {
+        even = w_dot4(even, b_load(bytes + 64 * j), four[j]);
+        odd = w_dot4(odd, b_load(bytes + 64 * j + 64), four[j + 1]);
+    }
+    return w_add(even, odd);
+}
+
+INLINE void dot_q8_0(const uint8_t *strip, int columns, int n, const uint8_t *const *x, v16 *sum) {
+    for (int r = 0; r < n; r++) sum[r] = v_set(0);
+    for (int tile = 0; tile < columns / 64; tile++, strip += 64 + 1024)
+        for (int half = 0; half < 2; half++) {
+            int block = 2 * tile + half;
+            v16 scale = v_load_f16((const uint16_t *)strip + 16 * half);
+            for (int r = 0; r < n; r++) {
+                const int32_t *four = (const int32_t *)(x[r] + 32 * block);
+                w16 whole = dot_bytes(strip + 64 + 512 * half, four, offset_of(x[r], columns, block));
+                sum[r] = scaled(whole, scale, x[r], columns, block, sum[r]);
+            }
+        }
+}
+
+/* Sum of scale * q * x + bias * x, x being integers of their own scale. */
+INLINE void dot_affine(int format, const uint8_t *strip, int columns, int n, const uint8_t *const *x, v16 *sum) {
+    int four = format < A8_BF16;
+    for (int r = 0; r < n; r++) sum[r] = v_set(0);
+    for (int tile = 0; tile < columns / 64; tile++, strip += tile_bytes(format)) {
+        v16 scale = affine(format, strip), least = affine(format, strip + 32);
+        for (int half = 0; half < 2; half++) {
+            int block = 2 * tile + half;
+            b64 bytes[4];
+            for (int j = 0; four && j < 4; j++) bytes[j] = b_load(strip + 64 + 256 * half + 64 * j);
+            for (int r = 0; r < n; r++) {
+                const int32_t *sums = (const int32_t *)(x[r] + sums_at(columns)) + 2 * block;
+                const int32_t *own = (const int32_t *)(x[r] + 32 * block);
+                float size = ((const float *)(x[r] + scales_at(columns)))[block];
+                w16 whole = four ? dot_nibbles(bytes, own, w_set(0)) : dot_bytes(strip + 64 + 512 * half, own, w_set(0));
+                sum[r] = v_fma(v_of_w(whole), v_mul(scale, v_set(size)), sum[r]);
+                sum[r] = v_fma(least, v_set(size * (float)(sums[0] + sums[1])), sum[r]);
+            }
+        }
+    }
 }
 
 INLINE void dot_q4_k(const uint8_t *strip, int columns, int n, const uint8_t *const *x, v16 *sum) {
@@ -203,6 +244,7 @@ INLINE void dot_strip(int format, int exact, const uint8_t *strip, int columns, 
     else if (format == BF16) dot_halves(strip, columns, n, x, sum);
     else if (format == Q8_0) dot_q8_0(strip, columns, n, x, sum);
     else if (format == Q4_0) dot_q4_0(strip, columns, n, x, sum);
+    else if (format >= A4_BF16) dot_affine(format, strip, columns, n, x, sum);
     else if (format == Q4_K) dot_q4_k(strip, columns, n, x, sum);
     else dot_q6_k(strip, columns, n, x, sum);
 }
@@ -217,21 +259,28 @@ INLINE void multiply(int format, int exact, const uint8_t *strips, int count, in
     }
 }
 
-#define FOR_ROWS(F, E, N) \
-    static void multiply_##F##_##E##_##N(const uint8_t *w, int count, int columns, const uint8_t *const *x, float *const *y) { \
-        multiply(F, E, w, count, columns, N, x, y); \
-    }
-#define FOR_FORMAT(F, E) FOR_ROWS(F, E, 1) FOR_ROWS(F, E, 2) FOR_ROWS(F, E, 4) FOR_ROWS(F, E, 8)
-FOR_FORMAT(F32, 0) FOR_FORMAT(F16, 0) FOR_FORMAT(BF16, 0) FOR_FORMAT(Q8_0, 0) FOR_FORMAT(Q4_0, 0) FOR_FORMAT(Q4_K, 0) FOR_FORMAT(Q6_K, 0)
-FOR_FORMAT(BF16, 1) FOR_FORMAT(Q8_0, 1) FOR_FORMAT(Q4_0, 1) FOR_FORMAT(Q4_K, 1) FOR_FORMAT(Q6_K, 1)
+typedef void (*multiply_rows)(int, const uint8_t *, int, int, const uint8_t *const *, float *const *);
 
-typedef void (*multiply_rows)(const uint8_t *, int, int, const uint8_t *const *, float *const *);
-#define OF(F, E) {multiply_##F##_##E##_1, multiply_##F##_##E##_2, multiply_##F##_##E##_4, multiply_##F##_##E##_8}
-static const multiply_rows table[FORMATS][2][4] = {
-    [F32] = {OF(F32, 0), OF(F32, 0)},    [F16] = {OF(F16, 0), OF(F16, 0)},    [BF16] = {OF(BF16, 0), OF(BF16, 1)},
-    [Q8_0] = {OF(Q8_0, 0), OF(Q8_0, 1)}, [Q4_0] = {OF(Q4_0, 0), OF(Q4_0, 1)}, [Q4_K] = {OF(Q4_K, 0), OF(Q4_K, 1)},
-    [Q6_K] = {OF(Q6_K, 0), OF(Q6_K, 1)},
+/* Each format for each number of rows, so that all loops are unrolled; exact arithmetic shares what is slow anyway. */
+#define FOR_ROWS(F, N) \
+    static void multiply_##F##_##N(int f, const uint8_t *w, int count, int columns, const uint8_t *const *x, float *const *y) { \
+        (void)f; \
+        multiply(F, 0, w, count, columns, N, x, y); \
+    }
+#define EXACT_FOR_ROWS(N) \
+    static void multiply_exact_##N(int f, const uint8_t *w, int count, int columns, const uint8_t *const *x, float *const *y) { \
+        multiply(f, 1, w, count, columns, N, x, y); \
+    }
+#define FOR_FORMAT(F) FOR_ROWS(F, 1) FOR_ROWS(F, 2) FOR_ROWS(F, 4) FOR_ROWS(F, 8)
+FOR_FORMAT(F32) FOR_FORMAT(F16) FOR_FORMAT(BF16) FOR_FORMAT(Q8_0) FOR_FORMAT(Q4_0) FOR_FORMAT(Q4_K) FOR_FORMAT(Q6_K)
+FOR_FORMAT(A4_BF16) FOR_FORMAT(A4_F16) FOR_FORMAT(A8_BF16) FOR_FORMAT(A8_F16)
+EXACT_FOR_ROWS(1) EXACT_FOR_ROWS(2) EXACT_FOR_ROWS(4) EXACT_FOR_ROWS(8)
+
+#define OF(F) [F] = {multiply_##F##_1, multiply_##F##_2, multiply_##F##_4, multiply_##F##_8}
+static const multiply_rows rounded[FORMATS][4] = {
+    OF(F32), OF(F16), OF(BF16), OF(Q8_0), OF(Q4_0), OF(Q4_K), OF(Q6_K), OF(A4_BF16), OF(A4_F16), OF(A8_BF16), OF(A8_F16),
 };
+static const multiply_rows exactly[4] = {multiply_exact_1, multiply_exact_2, multiply_exact_4, multiply_exact_8};
 
 /* y [n, 16 * count] = prepared x [n] times `count` strips transposed; distances between rows in bytes and floats. */
 static void product(int format, int exact, const uint8_t *strips, int count, int columns, int n, const uint8_t *x,
@@ -244,7 +293,8 @@ static void product(int format, int exact, const uint8_t *strips, int count, int
             inputs[r] = x + (first + r) * x_stride;
             outputs[r] = y + (first + r) * y_stride;
         }
-        table[format][exact][size](strips, count, columns, inputs, outputs);
+        int plain = format == F32 || format == F16 || !exact;
+        (plain ? rounded[format] : exactly)[size](format, strips, count, columns, inputs, outputs);
         first += 1 << size;
     }
 }

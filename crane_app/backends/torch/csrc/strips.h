@@ -6,6 +6,9 @@
    BF16   32 x [16][2]: neighbouring columns side by side.
    Q8_0   scales f16 [2][16], then for each 32 columns [8][16][4] bytes, the integer + 128.
    Q4_0   scales f16 [2][16], then for each 32 columns [4][16][4] bytes: columns 0-15 in the low bits, 16-31 in the high.
+   A4_*   MLX's affine groups of 64 columns and more: scales [16] and biases [16] in the 16-bit type of the name, then the
+          integers as in Q4_0.
+   A8_*   the same with the integers as in Q8_0, but as they are.
    Formats in blocks of 256 columns lie in tiles of 256:
    Q4_K   d f16 [16], dmin f16 [16], scales u8 [8][16], mins u8 [8][16], then for each 32 columns as Q4_0.
    Q6_K   d f16 [16], 32 bytes unused, scales i8 [16][16], then for each 32 columns the low four bits as Q4_0, and the
@@ -27,7 +30,8 @@ static inline int64_t tile_bytes(int format) {
     case F32: return 64 * 64;
     case F16: case BF16: return 64 * 32;
     case Q8_0: return 64 + 1024;
-    case Q4_0: return 64 + 512;
+    case Q4_0: case A4_BF16: case A4_F16: return 64 + 512;
+    case A8_BF16: case A8_F16: return 64 + 1024;
     case Q4_K: return 64 + 256 + 2048;
     default: return 64 + 256 + 3072;
     }

@@ -1,0 +1,219 @@
+"""Text on a processor: Crane against llama.cpp, on the same random weights in the same file, round by round.
+
+    python -m benchmarks.cpu_decode --llama-bench PATH [--models ...] [--kinds Q4_0 Q8_0 BF16] [--rounds 5]
+
+A round runs one side right after the other, since a machine's memory speed changes; only ratios within a round
+count, their median and range. llama.cpp runs with its flash attention on and off in the first round, and the faster one
+in the others. The share of the bandwidth is the bytes a step reads over what reading alone gives in the same round.
+Without llama.cpp Crane is measured alone. Needs the gguf package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import random_gguf
+from crane_app.backends.torch import native
+from crane_app.contract import BLOCK, Work
+from crane_app.engine.loading import Loaded, load
+from crane_app.engine.random_checkpoint import CONFIGS
+from crane_app.engine.random_checkpoint import make as random_weights
+
+STREAM = 2**28  # bytes read to see what the memory gives
+Run = Callable[[], float]  # tokens a second
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: so many steps of `batch` rows after `context` tokens, or a prompt of `prompt` tokens."""
+
+    context: int = 0
+    batch: int = 1
+    prompt: int = 0
+    steps: int = 24
+    wanted: dict[str, float] = field(default_factory=dict)  # times as fast as llama.cpp, by kind
+
+    def __str__(self) -> str:
+        return f"prompt of {self.prompt}" if self.prompt else f"context {self.context:4}, batch {self.batch}"
+
+
+CASES = (
+    Case(context=128, wanted={"Q4_0": 1.4, "Q8_0": 1.2, "BF16": 1.15}),
+    Case(context=2048, steps=16, wanted={"Q4_0": 1.8, "Q8_0": 1.3}),
+    Case(context=128, batch=8, steps=12, wanted={"Q4_0": 2.0, "Q8_0": 1.5}),
+    Case(prompt=512, wanted=dict.fromkeys(("Q4_0", "Q8_0", "BF16"), 1.8)),
+)
+
+
+class Ours:
+    """A model loaded once, and what it is asked for."""
+
+    def __init__(self, file: Path, threads: int):
+        start = time.perf_counter()
+        self.loaded: Loaded = load(file, "torch", "cpu", "bfloat16")
+        self.seconds, self.threads = time.perf_counter() - start, threads
+        self.stream = native.aligned(STREAM)
+        self.stream[:] = 1
+
+    def bandwidth(self) -> float:
+        """Bytes a second, the best of two."""
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            native.library().crane_stream(self.stream.ctypes.data, STREAM, self.threads)
+            seconds.append(time.perf_counter() - start)
+        return STREAM / min(seconds)
+
+    def nbytes(self, case: Case) -> int:
+        """That a step reads: all weights once, and what the rows have cached."""
+        position = sum(2 * 2 * slot.heads * slot.dim for slot in self.loaded.runner.layout)
+        return self.loaded.nbytes + case.batch * position * (case.context + case.steps // 2)
+
+    def prepare(self, case: Case) -> Run:
+        runner = self.loaded.runner
+        rows = [runner.cache.open(case.context + case.steps + case.prompt) for _ in range(case.batch)]
+        for row in rows:
+            self._prefill(row, case.context)
+
+        def decode() -> float:
+            for row in rows:
+                runner.cache.truncate(row, case.context)
+            start = time.perf_counter()
+            pending = runner.launch([Work(row, np.ones(1, np.int32)) for row in rows])
+            for _ in range(case.steps - 1):
+                pending = runner.launch([Work(row, None) for row in rows], pending)
+            pending.read()
+            return case.batch * case.steps / (time.perf_counter() - start)
+
+        def prompt() -> float:
+            runner.cache.truncate(rows[0], 0)
+            start = time.perf_counter()
+            self._prefill(rows[0], case.prompt)
+            return case.prompt / (time.perf_counter() - start)
+
+        self._close = [lambda: [runner.cache.close(row) for row in rows]]
+        return prompt if case.prompt else decode
+
+    def close(self) -> None:
+        for close in self._close:
+            close()
+
+    def _prefill(self, row: int, tokens: int) -> None:
+        for start in range(0, tokens, BLOCK):
+            part = np.arange(start, min(start + BLOCK, tokens), dtype=np.int32) % 1000 + 5
+            self.loaded.runner.launch([Work(row, part)]).read()
+
+
+def theirs(bench: str, file: Path, case: Case, threads: int, flash: int) -> float | None:
+    """llama.cpp's tokens a second; None where its program is not there."""
+    if case.batch > 1:
+        batched = Path(bench).with_name("llama-batched-bench")
+        if not batched.exists():
+            return None
+        asked = ["-m", file, "-t", threads, "-c", case.batch * (case.context + case.steps + 8), "-b", 2048, "-ub", 512]
+        asked += ["-npp", case.context, "-ntg", case.steps, "-npl", case.batch, "--output-format", "jsonl"]
+        told = _told([batched, *asked, "-fa", "on" if flash else "off"])
+        lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+        return float(lines[-1]["speed_tg"])
+    asked = ["-m", file, "-t", threads, "-fa", flash, "-r", 1, "-o", "json"]
+    asked += ["-p", case.prompt, "-n", 0] if case.prompt else ["-p", 0, "-n", case.steps, "-d", case.context]
+    return float(json.loads(_told([bench, *asked]))[0]["avg_ts"])
+
+
+def _told(command: list) -> str:
+    return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+
+
+def measure(ours: Ours, bench: str | None, file: Path, case: Case, rounds: int) -> dict:
+    """Rates, ratios and shares of every round."""
+    run = ours.prepare(case)
+    run()
+    found: dict[str, list[float]] = {"crane": [], "llama.cpp": [], "ratio": [], "bandwidth": [], "share": []}
+    flags = [0, 1]
+    for number in range(rounds):
+        before = ours.bandwidth()
+        mine = run()
+        limit = (before + ours.bandwidth()) / 2
+        found["crane"].append(mine)
+        found["bandwidth"].append(limit / 1e9)
+        if not case.prompt:
+            found["share"].append(mine / case.batch * ours.nbytes(case) / limit)
+        if bench is None:
+            continue
+        rates = {flag: theirs(bench, file, case, ours.threads, flag) for flag in flags}
+        if None in rates.values():
+            print("  llama-batched-bench is not beside llama-bench: skipped", flush=True)
+            bench = None
+            continue
+        best = max(rates, key=lambda flag: rates[flag])
+        flags = [best] if number == 0 else flags
+        found["llama.cpp"].append(rates[best])
+        found["ratio"].append(mine / rates[best])
+    ours.close()
+    return found
+
+
+def line(name: str, kind: str, case: Case, found: dict) -> str:
+    def spread(key: str, form: str) -> str:
+        values = found[key]
+        if not values:
+            return "-"
+        return f"{statistics.median(values):{form}} [{min(values):{form}} - {max(values):{form}}]"
+
+    wanted = case.wanted.get(kind)
+    verdict = ""
+    if wanted and found["ratio"]:
+        verdict = f"wanted {wanted}: {'met' if statistics.median(found['ratio']) >= wanted else 'NOT MET'}"
+    return (
+        f"{name:13} {kind:5} {case!s:23} crane {spread('crane', '6.1f'):26} llama.cpp {spread('llama.cpp', '6.1f'):26} "
+        f"ratio {spread('ratio', '.2f'):20} share {spread('share', '.0%'):18} of {spread('bandwidth', '.0f')} GB/s {verdict}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", nargs="+", choices=sorted(CONFIGS), default=["qwen3-0.6b", "qwen2.5-0.5b"])
+    parser.add_argument("--kinds", nargs="+", default=["Q4_0", "Q8_0", "BF16"])
+    parser.add_argument("--rounds", type=int, default=5, help="of the short cases; the long ones have half as many")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--llama-bench", default=shutil.which("llama-bench"))
+    parser.add_argument("--folder", type=Path, help="where the files of weights are made and kept")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if native.library() is None:
+        print("Crane's kernels are not built here.")
+        return 1
+    if not args.llama_bench:
+        print("llama-bench is not in PATH: llama.cpp is skipped (--llama-bench PATH)")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.folder or Path(scratch)
+        for name in args.models:
+            source = random_weights(name, folder)
+            for kind in args.kinds:
+                file = random_gguf.make(name, kind, source, folder)
+                ours = Ours(file, args.threads)
+                print(f"{name} {kind}: {native.kernels()}, loaded in {ours.seconds:.1f} s", flush=True)
+                for case in CASES:
+                    if case.batch > 1 and kind not in case.wanted or case.context > 128 and kind not in case.wanted:
+                        continue
+                    rounds = args.rounds if case.context == 128 and case.batch == 1 else max(args.rounds // 2, 1)
+                    print(line(name, kind, case, measure(ours, args.llama_bench, file, case, rounds)), flush=True)
+                del ours
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
