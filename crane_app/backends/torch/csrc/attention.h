@@ -57,7 +57,8 @@ INLINE float weigh(float *scores, int count, float *most, float *mass) {
     return shrink[0];
 }
 
-/* out [many, dim] = out * shrink [many] + the values of `count` positions times weights [many][BLOCK]. */
+/* out [many, dim] = out * shrink [many] + the values of `count` positions times weights [many][BLOCK]. By pairs, even
+   columns stand before odd ones in each 32 of out: parting them anew for every position would cost more. */
 INLINE void gather(int format, int dim, int many, const uint8_t *values, int count, const float *weights,
                    const float *shrink, float *out) {
     int size = dim * (format == F32 ? 4 : 2);
@@ -69,7 +70,16 @@ INLINE void gather(int format, int dim, int many, const uint8_t *values, int cou
                 sum[h][k] = v_mul(v_load(out + h * dim + first + 16 * k), v_set(shrink[h]));
         for (int p = 0; p < count; p++) {
             const uint8_t *value = values + (int64_t)p * size;
-            for (int k = 0; k < wide; k++) {
+            for (int k = 0; k < wide && by_pairs(format, dim); k += 2) {
+                b64 pairs = b_load(value + 2 * first + 32 * k);
+                v16 even = v_even(pairs), odd = v_odd(pairs);
+                for (int h = 0; h < many; h++) {
+                    v16 weight = v_set(weights[h * BLOCK + p]);
+                    sum[h][k] = v_fma(even, weight, sum[h][k]);
+                    sum[h][k + 1] = v_fma(odd, weight, sum[h][k + 1]);
+                }
+            }
+            for (int k = 0; k < wide && !by_pairs(format, dim); k++) {
                 v16 lanes = v_load_as(format, value, first + 16 * k);
                 for (int h = 0; h < many; h++) sum[h][k] = v_fma(lanes, v_set(weights[h * BLOCK + p]), sum[h][k]);
             }
@@ -110,8 +120,16 @@ INLINE void attend_in(int format, int dim, const float *q, int heads, const uint
                 attend_block(format, dim, 1, own, half, key, value, here, scale, most + h, mass + h, y);
         }
     }
-    for (int h = 0; h < heads; h++)
-        for (int k = 0; k < dim; k += 16) v_store(out + h * dim + k, v_div(v_load(out + h * dim + k), v_set(mass[h])));
+    for (int h = 0; h < heads; h++) {
+        float *y = out + h * dim;
+        for (int k = 0; k < dim; k += 16) v_store(y + k, v_div(v_load(y + k), v_set(mass[h])));
+        for (int k = 0; k < dim && by_pairs(format, dim); k += 32) {
+            float parted[32];
+            v_store(parted, v_load(y + k));
+            v_store(parted + 16, v_load(y + k + 16));
+            for (int i = 0; i < 32; i++) y[k + i] = parted[i / 2 + i % 2 * 16];
+        }
+    }
 }
 
 /* Query heads q [heads, dim] that share a key head, over positions first..first + count; out [heads, dim].

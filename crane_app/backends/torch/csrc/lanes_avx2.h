@@ -122,6 +122,14 @@ INLINE w16 w_dot4(w16 acc, b64 a, int32_t x) {
     return (w16){w_dot4_half(acc.a, a.a, four), w_dot4_half(acc.b, a.b, four)};
 }
 
+INLINE v16 v_even(b64 x) {
+    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))};
+}
+INLINE v16 v_odd(b64 x) {
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
+    return (v16){_mm256_castsi256_ps(_mm256_and_si256(x.a, high)), _mm256_castsi256_ps(_mm256_and_si256(x.b, high))};
+}
+
 INLINE __m256 v_dot2_half(__m256 acc, __m256i a, __m256i b) {
     const __m256i high = _mm256_set1_epi32((int)0xffff0000);
     acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);

@@ -128,6 +128,10 @@ INLINE v16 v_dot2(v16 acc, b64 a, b64 b) {
     return acc;
 }
 
+/* The first and the second of two bfloat16 a lane. */
+INLINE v16 v_even(b64 a) { v16 y; EACH { uint16_t x; memcpy(&x, a.at + 4 * i, 2); y.at[i] = float_of_bf16(x); } return y; }
+INLINE v16 v_odd(b64 a) { v16 y; EACH { uint16_t x; memcpy(&x, a.at + 4 * i + 2, 2); y.at[i] = float_of_bf16(x); } return y; }
+
 /* Lane i is the sum of x[i]. */
 INLINE v16 v_sums(const v16 *x) { v16 y; EACH y.at[i] = v_sum(x[i]); return y; }
 
