@@ -11,7 +11,7 @@ import numpy as np
 
 from crane_app.contract import BLOCK, Drawn, Pending, Sampling, Work
 from crane_app.engine.loading import Loaded
-from crane_app.errors import BadInput
+from crane_app.errors import BadInput, PromptTooLong
 
 
 def check_prompt(loaded: Loaded, tokens: Sequence[int]) -> np.ndarray:
@@ -27,7 +27,9 @@ def check_prompt(loaded: Loaded, tokens: Sequence[int]) -> np.ndarray:
         if not 0 <= token < loaded.vocabulary:
             raise BadInput(f"The token {token} is outside the model's vocabulary of {loaded.vocabulary}.")
     if len(tokens) > loaded.context:
-        raise BadInput(f"The prompt has {len(tokens)} tokens; the model's context holds {loaded.context}. Shorten it.")
+        raise PromptTooLong(
+            f"The prompt has {len(tokens)} tokens; the model's context holds {loaded.context}. Shorten it."
+        )
     return np.array(tokens, np.int32)
 
 

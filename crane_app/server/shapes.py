@@ -117,6 +117,14 @@ ANSWERS: dict[str, dict[str, Schema]] = {
     "/v1/chat/completions": _json(CHAT, STREAM),
     "/v1/completions": _json(COMPLETION, STREAM),
     "/v1/responses": _json(RESPONSE, STREAM),
+    "/v1/embeddings": _json(
+        holds(
+            object=word("list"),
+            data=some(holds(object=word("embedding"), index=WHOLE, embedding={"anyOf": [some(NUMBER), TEXT]})),
+            model=TEXT,
+            usage=holds(prompt_tokens=WHOLE, total_tokens=WHOLE),
+        )
+    ),
     "/v1/tokenize": _json(holds(tokens=some(WHOLE), count=WHOLE, max_model_len=WHOLE, model=TEXT)),
     "/v1/detokenize": _json(holds(text=TEXT, prompt=TEXT, model=TEXT)),
     "/v1/models": _json(holds(object=word("list"), data=some(MODEL))),
