@@ -12,9 +12,12 @@ from typing import Literal
 import numpy as np
 
 DType = Literal["float32", "float16", "bfloat16"]
-# What --quantize can be -> bits of a number. On both backends it is affine groups of GROUP, as mlx-lm makes them.
+# What --quantize can be -> bits of a number. It is affine groups of GROUP, as mlx-lm makes them, ...
 QUANTS = {"q4": 4, "q5": 5, "q6": 6, "q8": 8}
 GROUP = 64
+# ... or the blocks of GGUF in files of that kind, and where a processor has kernels for these; the next where rows are
+# no whole blocks.
+KINDS = {"q4": ("Q4_0",), "q5": ("Q5_0",), "q6": ("Q6_K", "Q8_0"), "q8": ("Q8_0",)}
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def loading(
         with source.blamed():
             used = check(checkpoint, parameters)
         chosen = how.backend()
-        packing = Packing(checkpoint, chosen, QUANTS[how.quantize] if how.quantize else 0, how.exact)
+        packing = Packing(checkpoint, chosen, how.quantize, how.exact)
         fits(chosen, _planned(checkpoint, parameters, packing))
         leaves: dict[str, Any] = {}
         done = 0

@@ -14,22 +14,25 @@ import numpy as np
 from crane_app.contract import Backend, DType, HostTensor, Leaf, Use
 from crane_app.engine.sources import Weights
 from crane_app.errors import BadCheckpoint
-from crane_app.host import GROUP, QUANTS, Host, Packed, Scheme
+from crane_app.host import GROUP, KINDS, QUANTS, Host, Packed, Scheme
 from crane_app.library.fit import human
-from crane_app.media.files.pack import nbytes_of, pack, scheme_of
+from crane_app.media.files.gguf_blocks import form_of
+from crane_app.media.files.gguf_pack import nbytes_of, packed
+from crane_app.media.files.pack import scheme_of
 from crane_app.media.files.packed import expanded, joined, stacked
 
 
 class Packing:
     """One load.
 
-    bits: to pack plain matrices in, 0 for none. exact: what is packed, or would be, is handed over as its numbers.
-    Weights that are packed already stay so where the backend is as fast with them, or where packing is asked for.
-    sizes: bytes of each tensor as it was handed over; of experts in fewer bits together, at the first of them.
+    quantize: one of QUANTS, what plain matrices are packed to, or None. exact: what is packed, or would be, is handed
+    over as its numbers. Weights that are packed already stay so where the backend is as fast with them, or where
+    packing is asked for. sizes: bytes of each tensor as it was handed over; of experts in fewer bits together, at the
+    first of them.
     """
 
-    def __init__(self, checkpoint: Weights, backend: Backend, bits: int = 0, exact: bool = False) -> None:
-        self._checkpoint, self._backend, self._bits, self._exact = checkpoint, backend, bits, exact
+    def __init__(self, checkpoint: Weights, backend: Backend, quantize: str | None, exact: bool) -> None:
+        self._checkpoint, self._backend, self._quantize, self._exact = checkpoint, backend, quantize, exact
         self._unpacked: Counter[Scheme] = Counter()
         self._kept: Counter[Scheme] = Counter()
         self._before = self._after = 0
@@ -41,6 +44,8 @@ class Packing:
         """In a word or two how most matrices are packed now: q4, Q4_K, 3 bits in groups of 64; "" if they are not."""
         if not self._kept.total():
             return ""
+        if self._quantize and not self._checkpoint.schemes:
+            return self._quantize
         scheme = self._kept.most_common(1)[0][0]
         names = {bits: name for name, bits in QUANTS.items()} if scheme.size == GROUP else {}
         return names.get(scheme.bits, str(scheme))
@@ -77,7 +82,7 @@ class Packing:
         """The plain numbers of a tensor; of one that would be packed, those that it then would have."""
         held = self.sizes[name] = self._held(name)
         if scheme is not None and name not in self._checkpoint.schemes:
-            return expanded(pack(self._checkpoint.read(name), scheme))
+            return expanded(packed(self._checkpoint.read(name), scheme))
         if scheme is not None:
             self._unpacked[scheme] += 1
             self._before += self._checkpoint.nbytes_of(name)
@@ -111,7 +116,7 @@ class Packing:
                 f"This machine has no fast product for {' and '.join(slow)}: the weights take less memory, "
                 "and answers come slower than unpacked."
             )
-        if self._bits and self._checkpoint.schemes:
+        if self._quantize and self._checkpoint.schemes:
             there = Counter(self._checkpoint.schemes.values()).most_common(1)[0][0]
             found.append(f"Its weights are packed already ({there}), and were not packed anew.")
         for scheme, losses in self._losses.items():
@@ -124,25 +129,29 @@ class Packing:
     def _scheme(self, name: str, rank: int = 2, fine: bool = False) -> Scheme | None:
         """How a tensor is packed, or is to be."""
         own, shape = self._checkpoint.schemes.get(name), self._checkpoint.shapes[name]
-        if own is not None or not self._bits or fine or len(shape) != rank:
+        if own is not None or not self._quantize or fine or len(shape) != rank:
             return own
-        return scheme_of(shape, self._checkpoint.dtypes[name], self._bits)
+        groups = scheme_of(shape, self._checkpoint.dtypes[name], QUANTS[self._quantize])
+        if groups is None or self._backend.fast(groups):
+            return groups
+        blocks = (Scheme(kind) for kind in KINDS[self._quantize] if shape[-1] % form_of(kind).block == 0)
+        return next((scheme for scheme in blocks if self._backend.fast(scheme)), groups)
 
     def _stays(self, name: str, scheme: Scheme, use: Use) -> bool:
         """Whether it is handed over so; a packed vector never is."""
         if self._exact or len(self._checkpoint.shapes[name]) < 2:
             return False
-        return bool(self._bits) or self._backend.fast(scheme, use)
+        return self._quantize is not None or self._backend.fast(scheme, use)
 
     def _packed(self, name: str, scheme: Scheme) -> Packed:
         if name in self._checkpoint.schemes:
             return self._checkpoint.read_packed(name)
-        return pack(self._checkpoint.read(name), scheme)
+        return packed(self._checkpoint.read(name), scheme)
 
-    def _handed(self, name: str, packed: Packed, use: Use) -> Packed:
-        self._kept[packed.scheme] += use != "table"
-        self.sizes[name] = packed.nbytes
-        return packed
+    def _handed(self, name: str, matrix: Packed, use: Use) -> Packed:
+        self._kept[matrix.scheme] += use != "table"
+        self.sizes[name] = matrix.nbytes
+        return matrix
 
     def _held(self, name: str) -> int:
         """Bytes of a tensor in the backend's dtype."""

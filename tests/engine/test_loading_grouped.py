@@ -5,17 +5,24 @@ mlx quantises and is the oracle of the numbers; the names are mlx-lm's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crane_app.engine import generation
 from crane_app.engine.loading import load
 from crane_app.errors import BadCheckpoint, CraneError, Unsupported
+from crane_app.media.files import writing
+from crane_app.media.files.grouped import Grouped
+from crane_app.media.files.safetensors import Checkpoint
 from tests.engine.test_loading_gguf import TOKENS, wide
 from tests.models.scramble import scrambled, write_checkpoint, write_safetensors
 
@@ -115,3 +122,40 @@ def test_other_ways_to_pack_are_named(tmp_path):
     write_checkpoint(tmp_path, config | {"quantization_config": {"quant_method": "gptq", "bits": 4}}, {})
     with pytest.raises(Unsupported, match="packed as 'gptq'"):
         load(tmp_path, "torch", "cpu", "float32")
+
+
+SIZES = st.lists(st.integers(0, 6), max_size=4).map(tuple)
+ANYTHING = st.none() | st.booleans() | st.integers(-1, 300) | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+
+
+@settings(max_examples=200)
+@given(
+    shapes=st.fixed_dictionaries(
+        {}, optional={f"m.switch_mlp.up_proj.{part}": SIZES for part in ("weight", "scales", "biases")}
+    ),
+    plain=st.fixed_dictionaries({}, optional={f"a.{part}": SIZES for part in ("weight", "scales", "biases", "bias")}),
+    said=st.dictionaries(st.sampled_from(["bits", "group_size", "mode", "a", "m.switch_mlp.up_proj"]), ANYTHING),
+)
+def test_any_shapes_under_any_words_are_read_or_are_a_sentence(shapes, plain, said):
+    with tempfile.TemporaryDirectory() as folder:
+        tensors = {
+            name: np.zeros(shape, np.uint32 if name.endswith("weight") else np.float16)
+            for name, shape in (shapes | plain).items()
+        }
+        with Path(folder, "model.safetensors").open("wb") as file:
+            entries = [writing.Entry(name, x.dtype.name, x.shape) for name, x in tensors.items()]
+            list(writing.write_safetensors(file, entries, tensors.values()))
+        with contextlib.suppress(CraneError):
+            grouped = Grouped(Checkpoint.open(Path(folder)), said)
+            for name in grouped.schemes:
+                assert grouped.read_packed(name).shape == grouped.shapes[name]
+
+
+def test_more_experts_than_any_model_has_take_no_memory(tmp_path):
+    """A few bytes for each in the file would be a hundred times that in names."""
+    x = np.zeros((1 << 16, 1, 0), np.uint32)
+    entries = [writing.Entry(f"{i}.switch_mlp.up_proj.weight", "uint32", x.shape) for i in range(5)]
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        list(writing.write_safetensors(file, entries, [x] * 5))
+    with pytest.raises(BadCheckpoint, match="more experts than any model"):
+        Grouped(Checkpoint.open(tmp_path), dict(HOW))

@@ -12,7 +12,7 @@ import numpy as np
 from crane_app.engine import sources
 from crane_app.engine.converting.pieces import Piece, Plan, Progress, flow
 from crane_app.errors import BadCheckpoint, BadInput
-from crane_app.host import HostTensor
+from crane_app.host import KINDS, HostTensor
 from crane_app.library.parts import appearing
 from crane_app.media import gguf_vocabulary
 from crane_app.media.chat_template import ChatTemplate
@@ -27,8 +27,6 @@ from crane_app.models import to_gguf
 from crane_app.models.gguf import FACTORS
 from crane_app.models.weights import Experts
 
-# What --quantize names -> the type of matrices, and what stands in where rows are no whole blocks of it.
-KINDS = {"q4": ("Q4_0",), "q5": ("Q5_0",), "q6": ("Q6_K", "Q8_0"), "q8": ("Q8_0",)}
 FILE_TYPES = {"q4": 2, "q5": 8, "q6": 18, "q8": 7}  # gguf-py, LlamaFileType
 PLAIN_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}
 

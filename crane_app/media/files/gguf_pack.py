@@ -6,14 +6,15 @@ bit, the last with fewer trials of a scale. The result is unpacked by gguf_block
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from crane_app.host import Blocks, HostTensor
+from crane_app.host import Blocks, HostTensor, Packed, Scheme
 from crane_app.media.files.gguf_blocks import form_of
 from crane_app.media.files.halves import widened
-from crane_app.media.files.pack import each_piece
+from crane_app.media.files.pack import each_piece, pack
 
 TRIALS = (0.0, -0.9, -0.6, -0.3, 0.3, 0.6, 0.9)  # by which the steps of a Q6_K scale differ from 32
 LEAST = 1e-15  # no number of a group is larger: ggml's GROUP_MAX_EPS
@@ -33,6 +34,20 @@ def pack_blocks(host: HostTensor, kind: str) -> Blocks:
 
     each_piece(len(rows), width, piece)
     return Blocks(kind, out.reshape(*host.shape[:-1], -1), host.shape)
+
+
+def packed(host: HostTensor, scheme: Scheme) -> Packed:
+    """A matrix or experts in blocks or in groups, as the scheme says."""
+    return pack(host, scheme) if scheme.kind == "affine" else pack_blocks(host, scheme.kind)
+
+
+def nbytes_of(scheme: Scheme, shape: tuple[int, ...]) -> int:
+    """Bytes of a matrix in blocks or in groups."""
+    numbers = math.prod(shape)
+    if scheme.kind != "affine":
+        form = form_of(scheme.kind)
+        return numbers // form.block * form.nbytes
+    return numbers * scheme.bits // 8 + numbers // scheme.size * 2 * (4 if scheme.dtype == "float32" else 2)
 
 
 def _inverse(d: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from crane_app.media.files.safetensors import HELD, Checkpoint
 
 SIZES = (16, 32, 64, 128, 256)  # numbers of a group
 STACK = re.compile(r"(.+)\.switch_mlp\.(gate_proj|up_proj|down_proj)\.weight")
-MOST_EXPERTS = 1 << 16  # of one layer
+MOST_EXPERTS = 1 << 18  # matrices of all layers; 94 layers of 128 have 36,096
 
 
 class Grouped:
@@ -39,6 +39,9 @@ class Grouped:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self.nbytes = checkpoint.nbytes
+        stacks = (shape[0] for name, shape in checkpoint.shapes.items() if STACK.fullmatch(name) and len(shape) == 3)
+        if sum(stacks) > MOST_EXPERTS:
+            raise BadCheckpoint(f"{checkpoint.folder}: its files have more experts than any model")
         for name in checkpoint.shapes:
             path = name.rpartition(".")[0]
             if f"{path}.scales" not in checkpoint or not name.endswith((".weight", ".scales", ".biases")):
@@ -52,8 +55,6 @@ class Grouped:
         if not stack or len(shape) != 3:
             self._put(name, at, None, shape, dtype, scheme)
             return
-        if shape[0] > MOST_EXPERTS:
-            raise BadCheckpoint(f"{self._checkpoint.file_of(at).name}: {show(name)} has {shape[0]} experts")
         for i in range(shape[0]):
             self._put(f"{stack[1]}.experts.{i}.{stack[2]}.weight", at, i, shape[1:], dtype, scheme)
 
@@ -81,7 +82,7 @@ class Grouped:
         shape = (*q[:-1], q[-1] * 32 // bits) if q else ()
         kinds = (c.dtypes[f"{path}.weight"], c.dtypes[f"{path}.scales"], c.dtypes.get(f"{path}.biases"))
         good = kinds[0] == "uint32" and kinds[1] in HELD and kinds[1] == kinds[2]
-        if not good or len(q) < 2 or shape[-1] != scales[-1] * size or scales[:-1] != q[:-1]:
+        if not good or len(q) < 2 or scales[:-1] != q[:-1] or shape[-1] != scales[-1] * size:
             raise BadCheckpoint(
                 f"{c.file_of(f'{path}.weight').name}: {show(path)} is not packed as config.json says: "
                 f"{bits} bits in groups of {size}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,9 +46,3 @@ def each_piece(rows: int, width: int, work: Callable[[slice], None]) -> None:
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
         for _ in pool.map(work, (slice(at, at + step) for at in range(0, rows, step))):
             pass
-
-
-def nbytes_of(scheme: Scheme, shape: tuple[int, ...]) -> int:
-    """Bytes of a matrix in affine groups."""
-    scales = 2 * (4 if scheme.dtype == "float32" else 2)
-    return math.prod(shape) * scheme.bits // 8 + math.prod(shape) // scheme.size * scales
