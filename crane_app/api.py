@@ -6,24 +6,26 @@
         for text in model.chat([Message("user", "hello")]):
             print(text, end="", flush=True)
 
-All models of a program share one engine, so that their requests are served side by side. docs/python.md has all of it.
+All models of a program share one engine, so that their requests are served side by side. docs/api.md has all of it.
 """
 
 from __future__ import annotations
 
 import atexit
 import itertools
+import json
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 from crane_app import settings
 from crane_app.engine.interface import EngineLike
-from crane_app.engine.request import Asked, ModelCard, Part, Piece, Request, Usage
+from crane_app.engine.request import Asked, Grammar, ModelCard, Part, Piece, Request, Usage
 from crane_app.errors import BadInput, CraneError, ModelNotFound
+from crane_app.library import whereabouts
 from crane_app.media.chat_template import ChatTemplate
 from crane_app.media.detokenize import Detokenizer
 from crane_app.media.files.gguf import holds_gguf
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 Messages = Iterable[Message | Mapping[str, Any]]
+HELD: dict[str, Any] = {"json_schema": "json_schema", "regex": "regex", "choices": "choice", "grammar": "ebnf"}
 
 
 class Prompt(str):
@@ -65,7 +68,7 @@ class AutoTokenizer:
     @classmethod
     def from_pretrained(cls, path: str | Path) -> AutoTokenizer:
         """Read the model's files. BadCheckpoint for files that are missing or broken, ModelNotFound for no model."""
-        folder = Path(path).expanduser()
+        folder = whereabouts.place(str(path))
         if not (folder.is_dir() or holds_gguf(folder)):
             raise ModelNotFound(
                 f"There is no model folder at {folder}. Name a folder with tokenizer.json, or a .gguf file."
@@ -112,6 +115,9 @@ class GenerationConfig:
     do_sample: False takes the likeliest token, whatever the temperature. repeat_last_n: tokens of prompt and answer
     that repetition_penalty looks back on, -1 for all. eos_token_id: ends an answer, beside the model's own ends.
     pad_token_id: nothing is padded here; it may be given, for programs that do. report_speed: tell it on stderr.
+    json_schema, regex, choices, grammar: one of them, what the whole answer must be; a grammar as llama.cpp writes it
+    (GBNF), or Lark. thought: "open" if the prompt has opened a thought, "free" if the answer may begin with one; what
+    the answer must be then holds after its </think>.
     """
 
     max_new_tokens: int | None = None
@@ -131,6 +137,11 @@ class GenerationConfig:
     eos_token_id: int | Sequence[int] | None = None
     pad_token_id: int | None = None
     ignore_eos: bool | None = None
+    json_schema: Mapping[str, Any] | str | None = None
+    regex: str | None = None
+    choices: Sequence[str] | None = None
+    grammar: str | None = None
+    thought: Literal["none", "open", "free"] = "none"
     report_speed: bool = False
 
     def asked(self) -> Asked:
@@ -153,7 +164,17 @@ class GenerationConfig:
             stop=(stop,) if isinstance(stop, str) else None if stop is None else tuple(stop),
             stop_token_ids=(ends,) if isinstance(ends, int) else None if ends is None else tuple(ends),
             ignore_eos=self.ignore_eos,
+            grammar=self._held(),
         )
+
+    def _held(self) -> Grammar | None:
+        """What the answer must be, in the engine's words."""
+        given = [(name, getattr(self, name)) for name in HELD if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise BadInput(f"An answer is held to one thing: give {given[0][0]} or {given[1][0]}, not both.")
+        for name, value in given:
+            return Grammar(HELD[name], value if isinstance(value, str) else json.dumps(value), self.thought, name)
+        return None
 
 
 class Streamer(Protocol):
@@ -292,13 +313,13 @@ def load(
     quantize: str | None = None,
     exact: bool = False,
 ) -> Model:
-    """The model in a folder or in a GGUF file.
+    """The model in a folder or in a GGUF file, or of an id or name that is on this computer.
 
     device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
     packs the weights in so many bits. exact: compute with the numbers that packed weights have, in float32.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
-    folder = Path(path).expanduser()
+    folder = whereabouts.place(str(path))
     engine, name = _SHARED.take(folder)
     try:
         stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact)
@@ -344,9 +365,9 @@ class _Shared:
                     threads=settings.now("threads"),
                 )
                 atexit.register(self._engine.close, drain=False)
-            name = folder.name or str(folder)
+            title = name = whereabouts.title(folder)
             while name in self._names:
-                name = f"{folder.name}-{next(self._numbers)}"
+                name = f"{title}-{next(self._numbers)}"
             self._names.add(name)
             return self._engine, name
 

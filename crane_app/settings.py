@@ -134,6 +134,8 @@ SETTINGS = (
             "Most tokens of each answer between two pieces of waiting prompts; the engine never makes more than one.",
             low=1, high=1024),
     Setting("max-seq-len", "whole", 0, "Most tokens of prompt and answer; 0: the model's context.", high=2**31 - 1),
+    Setting("idle-unload", "number", 0.0, "Minutes without a request after which a model leaves the memory; 0: never.",
+            high=1e6),
     Setting("gpu-memory-limit", "text", None, "What models and conversations may take of the device's memory together: "
             "an amount like 5G or 5120M, or a share of what it has like 0.7."),
     Setting("prefix-reuse", "choice", None, "Which beginnings of prompts are kept computed: all if not given; prompts, "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from crane_app import AutoTokenizer, GenerationConfig, Message, TextStreamer, load, print_build_info
+from crane_app import AutoTokenizer, CraneError, GenerationConfig, Message, TextStreamer, load, print_build_info
 
 
 def main() -> None:
@@ -12,9 +13,8 @@ def main() -> None:
     parser.add_argument("-m", "--model-path", default="checkpoints/Qwen2.5-0.5B-Instruct")
     args = parser.parse_args()
 
-    print_build_info()
-
     tokenizer = AutoTokenizer.from_pretrained(args.model_path)
+    print_build_info()
     model = load(args.model_path, device="cpu", dtype="float16")
 
     config = GenerationConfig(
@@ -47,4 +47,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CraneError as error:
+        sys.exit(f"{error}")

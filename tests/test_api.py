@@ -239,11 +239,34 @@ def test_an_unknown_field_is_no_small_thing():
         ({"max_new_tokens": 0}, "max_tokens"),
         ({"stop": ""}, "stop"),
         ({"eos_token_id": 199}, "199"),
+        ({"regex": "[a"}, "regex cannot be used"),
+        ({"json_schema": {"not": {}}}, "json_schema cannot be used"),
+        ({"choices": []}, "choices cannot be used"),
+        ({"grammar": "nothing"}, "grammar cannot be used"),
+        ({"regex": "a", "choices": ["a"]}, "not both"),
+        ({"regex": "a", "thought": "deep"}, "thought"),
     ],
 )
 def test_a_value_out_of_range_is_named(model, config, said):
     with pytest.raises(BadInput, match=said):
         model.generate([5], GenerationConfig(**config))
+
+
+@pytest.mark.parametrize(
+    ("config", "pattern"),
+    [
+        ({"json_schema": {"enum": [1, 22]}}, "1|22"),
+        ({"json_schema": '{"type": "boolean"}'}, "true|false"),
+        ({"regex": "[ab]{5}"}, "[ab]{5}"),
+        ({"choices": ["yes", "no"]}, "yes|no"),
+        ({"grammar": 'root ::= "<" [xy] ">"'}, "<[xy]>"),
+        ({"choices": ["yes"], "thought": "open", "logit_bias": {4: 30.0}}, r"</think>\n*yes"),
+    ],
+)
+def test_an_answer_is_held_to_what_it_must_be(model, config, pattern):
+    held = GenerationConfig(temperature=1.0, seed=3, max_new_tokens=50, **config)
+    assert re.fullmatch(pattern, "".join(model.chat("hello", held)))
+    assert re.fullmatch(pattern, model.tokenizer.decode(model.generate([70, 71], held), skip_special_tokens=True))
 
 
 @pytest.mark.parametrize("ids", [[], [199], [-1], [5] * 5000])
@@ -301,19 +324,23 @@ load(model.card.folder, device="cpu")
 # Documentation
 
 
-def test_the_page_about_it_is_right(folder, tmp_path, monkeypatch, capsys):
-    """The blocks of docs/python.md run, one after the other, with a folder that is here."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text("utf-8"), re.DOTALL)
+@pytest.mark.parametrize("page", ["docs/api.md", "README.md"])
+def test_what_the_pages_show_runs(page, tmp_path, monkeypatch, capsys):
+    """Their blocks run, one after the other and word for word, with models of those names that are here."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     assert blocks
+    for repo in ("Qwen--Qwen2.5-0.5B-Instruct", "Qwen--Qwen3-0.6B"):
+        write_chat(tmp_path / f"models--{repo}" / "snapshots" / ("a" * 40))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks:
-        exec(block.replace("checkpoints/Qwen2.5-0.5B-Instruct", str(folder)), names)
+        exec(block, names)
     assert capsys.readouterr().out
 
 
 def test_the_page_names_every_field_and_name():
-    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
     fields = [field.name for field in dataclasses.fields(GenerationConfig)]
     missing = [name for name in [*crane_app.__all__, *fields] if f"`{name}" not in page]
     assert not missing

@@ -1,4 +1,4 @@
-"""What the command line offers is written down: each verb and its flags, in README.md or docs/cli.md."""
+"""What is written down is there, and what is there is written down: commands, flags, links."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import crane_app.cli
+from crane_app.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "docs" / "cli.md") if path.exists()]
@@ -53,3 +55,26 @@ def test_a_verb_and_its_flags_are_documented(name: str):
     text = "\n".join(path.read_text("utf-8") for path in PAGES)
     missing = [words for words in (f"crane {name}", *sorted(flags(module))) if not names(text, words)]
     assert not missing, f"Neither README.md nor docs/cli.md says: {', '.join(missing)}"
+
+
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_every_command_that_is_shown_can_be_typed(page: Path):
+    lines = re.findall(r"^ {4}crane (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    for line in lines:
+        parser().parse_args(shlex.split(line.removesuffix("\\")))
+    assert lines or page.name != "README.md"
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path):
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        name, _, place = target.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), target
+        titles = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE) if place else []
+        places = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+        assert not place or place in places, target

@@ -34,7 +34,8 @@ def test_a_conversation_step_by_step(tmp_path):
 def test_without_a_model_it_says_where_it_looked(tmp_path):
     told = run("examples/chat.py", "--model-path", str(tmp_path / "none"))
     assert told.returncode == 1
-    assert "There is no model folder at" in told.stderr
+    assert told.stderr.startswith("There is no model folder at")
+    assert told.stdout == ""
 
 
 def test_the_default_is_the_folder_of_the_readme():

@@ -194,6 +194,10 @@ class AdapterRunner:
         self.cache.advance(item.row, span.new)
         return Pending(self.backend, tuple(work), drawn, kept, ranked, Line(drawn))
 
+    def embed(self, item: Work) -> np.ndarray:
+        """See contract.Runner."""
+        raise Unsupported("This model runs through an adapter, which gives no embeddings. Choose another one.")
+
     def _checked(self, work: Sequence[Work], previous: Pending | None) -> HostStep:
         if len(work) > 1:
             raise ValueError(f"this model takes one work a step (batched = False), not {len(work)}")
@@ -214,7 +218,7 @@ class AdapterRunner:
         logits = self.foreign.forward(tokens, row.cache, item.logits)[:, : self.vocabulary]
         if draw.penalties is not None:
             draw.inputs = tokens[tokens.shape[0] - item.logits :]
-        drawn = self.backend.ops.sample(logits, draw)
+        drawn = self.backend.ops.sample(logits, draw) if item.given is None else self.backend.array(item.given)
         return logits, drawn, self.backend.rank(logits, drawn, item.top) if item.top else None
 
     def _known(self, row: Row, start: int) -> np.ndarray:

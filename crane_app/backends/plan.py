@@ -91,14 +91,18 @@ def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) 
         raise ValueError(f"row {item.row} cannot fill its memory while its tokens run singly")
     if item.positions is not None and item.positions.shape != (3, new):
         raise ValueError(f"row {item.row} needs positions [3, {new}], not {list(item.positions.shape)}")
+    if item.given is not None and len(item.given) != item.logits:
+        raise ValueError(f"row {item.row} gives {len(item.given)} tokens for its {item.logits} logits")
     if vocabulary is None:
         return
     if item.draw is not None and any(not 0 <= i < vocabulary for i in item.draw.logit_bias):
         raise ValueError(f"row {item.row}: its logit bias names a token outside the vocabulary of {vocabulary}")
     if item.allowed is not None:
         _check_allowed(item, vocabulary)
-    if item.tokens is not None:
-        low, high = int(np.min(item.tokens)), int(np.max(item.tokens))
+    for tokens in (item.tokens, item.given):
+        if tokens is None or not len(tokens):
+            continue
+        low, high = int(np.min(tokens)), int(np.max(tokens))
         if low < 0 or high >= vocabulary:
             wrong = low if low < 0 else high
             raise ValueError(f"row {item.row}: token {wrong} is outside the vocabulary of {vocabulary}")

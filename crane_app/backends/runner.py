@@ -11,6 +11,7 @@ import numpy as np
 from crane_app.backends.draw import Draw, plan_draw
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.contract import Array, Drawn, Inputs, Model, Outputs, Result, Work
+from crane_app.errors import Unsupported
 
 
 class Runner:
@@ -40,9 +41,24 @@ class Runner:
             outputs = self._forward(host, Inputs(tokens, states=backend.join(states) if states else None), draw)
             for span in host.spans:
                 self.cache.advance(span.row, span.new)
-            ranked = self._rank(work, outputs.logits, outputs.tokens)
-            backend.submit(self.cache, outputs.tokens, outputs.logits if keep_logits else None, ranked)
-        return Pending(backend, tuple(work), outputs.tokens, outputs.logits if keep_logits else None, ranked)
+            given = _given(work)
+            drawn = outputs.tokens if given is None else backend.ops.put(outputs.tokens, *map(backend.array, given))
+            ranked = self._rank(work, outputs.logits, drawn)
+            backend.submit(self.cache, drawn, outputs.logits if keep_logits else None, ranked)
+        return Pending(backend, tuple(work), drawn, outputs.logits if keep_logits else None, ranked)
+
+    def embed(self, item: Work) -> np.ndarray:
+        """See contract.Runner."""
+        host = host_step(self.cache, [item], self.model.vocabulary)
+        if item.tokens is None or not hasattr(self.model, "states"):
+            raise Unsupported("This model gives no embeddings. Choose a model for text.")
+        with self.backend.running():
+            step = self.backend.place(self.cache, host)
+            states = self.model.states(Inputs(self.backend.carry(host, None, [])), step)
+            self.cache.advance(item.row, len(host.tokens))
+            self.backend.submit(self.cache, states, None, None)
+            found: np.ndarray = self.backend.numpy(states)
+        return found
 
     def _forward(self, host: HostStep, inputs: Inputs, draw: Draw) -> Outputs:
         """The model's own, op by op."""
@@ -94,6 +110,17 @@ def _states(work: Sequence[Work]) -> list[Array]:
         if item.memory != (0 if item.states is None else item.states.shape[0]):
             raise ValueError(f"row {item.row} asks for {item.memory} columns of memory and brings other states")
     return [item.states for item in work if item.states is not None]
+
+
+def _given(work: Sequence[Work]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which of the outputs are given, and as what."""
+    places, tokens, at = [], [], 0
+    for item in work:
+        if item.given is not None:
+            places += range(at, at + item.logits)
+            tokens += item.given.tolist()
+        at += item.logits
+    return (np.array(places, np.int32), np.array(tokens, np.int32)) if places else None
 
 
 def _sources(work: Sequence[Work], previous: Pending | None) -> list[int]:

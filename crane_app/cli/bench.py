@@ -12,6 +12,7 @@ from pathlib import Path
 
 from crane_app import settings
 from crane_app.errors import BadInput, CraneError, Unsupported
+from crane_app.library import whereabouts
 
 SENTENCE = "Measure how fast a model runs here, alone or beside other programs"
 
@@ -69,10 +70,11 @@ def model(args: argparse.Namespace) -> Iterator[Path]:
     """The folder that the flags name; with --remove the random weights are gone afterwards."""
     if args.random_weights is None:
         if not args.model:
-            raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL), or --random-weights qwen3-0.6b.")
+            words = "Name a model: --model ORG/NAME or its folder (or CRANE_MODEL), or --random-weights qwen3-0.6b."
+            raise BadInput(words)
         if args.remove:
             raise BadInput("--remove is for --random-weights alone; a model's own folder stays.")
-        yield Path(args.model).expanduser()
+        yield whereabouts.place(args.model)
         return
     from crane_app.engine.random_checkpoint import make
 

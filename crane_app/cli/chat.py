@@ -43,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.model:
-        raise BadInput("Name a model: --model FOLDER, or the name of one that the running engine has (or CRANE_MODEL).")
+        raise BadInput(engines.NAMELESS)
     any_text()
     with engines.shared(args) as (engine, which):
         say(which)

@@ -20,10 +20,12 @@ from crane_app import settings
 from crane_app.engine import memory
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard, Part, Progress
-from crane_app.errors import BadCheckpoint, BadInput, CraneError
+from crane_app.errors import BadCheckpoint, BadInput, CraneError, ModelNotFound
+from crane_app.library import whereabouts
 from crane_app.media.files.gguf import holds_gguf
 from crane_app.pipelines.chat import events
 
+NAMELESS = "Name a model: --model ORG/NAME, or its folder (or CRANE_MODEL). crane models list shows what is here."
 LIKE = {
     "gpu-memory-limit": "memory_limit",
     "prefix-reuse": "prefix_reuse",
@@ -60,7 +62,7 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
 def one_off(args: argparse.Namespace) -> Iterator[Opened]:
     """The model that the flags name: in the running engine if there is one that has nothing against it, else here."""
     if not args.model:
-        raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL).")
+        raise BadInput(NAMELESS)
     _hush()
     engine = None if args.new_engine else _running(args)
     if engine is None:
@@ -115,8 +117,9 @@ def load(engine: EngineLike, args: argparse.Namespace) -> Opened:
         how = there.backend, there.device, there.dtype, there.quantize, there.exact
         stream = engine.load(there.folder, there.name, *how)
     else:
-        folder = Path(args.model).expanduser()
-        name = folder.name if folder.name and folder.name not in cards else str(folder.absolute())
+        folder = whereabouts.place(args.model)
+        name = whereabouts.title(folder)
+        name = name if name not in cards else str(folder)
         stream = engine.load(str(folder), name, *_how(args))
     card = None
     try:
@@ -138,9 +141,9 @@ def open_model(args: argparse.Namespace) -> tuple[Any, float]:
     from crane_app.engine import loading
 
     if not args.model:
-        raise BadInput("Name a model: --model FOLDER (or CRANE_MODEL).")
+        raise BadInput(NAMELESS)
     started = time.perf_counter()
-    loaded = loading.load(Path(args.model).expanduser(), *_how(args))
+    loaded = loading.load(whereabouts.place(args.model), *_how(args))
     for text in loaded.notes:
         note(text)
     return loaded, time.perf_counter() - started
@@ -195,12 +198,17 @@ def _unlike(engine: EngineLike, args: argparse.Namespace) -> str:
 
 
 def _loaded(cards: dict[str, ModelCard], model: str) -> ModelCard | None:
-    """The loaded model of that folder or file, else of that name, where nothing on disk has it."""
+    """The loaded model of that folder or file, else of that name or id, where no path has it."""
     folder = Path(model).expanduser()
-    if folder.is_dir() or holds_gguf(folder):
-        same = (c for c in cards.values() if os.path.realpath(c.folder) == os.path.realpath(folder))
-        return next(same, None)
-    return cards.get(model)
+    if not (folder.is_dir() or holds_gguf(folder)):
+        if model in cards:
+            return cards[model]
+        try:
+            folder = whereabouts.place(model)
+        except ModelNotFound:
+            return None
+    same = (c for c in cards.values() if os.path.realpath(c.folder) == os.path.realpath(folder))
+    return next(same, None)
 
 
 def _fits(card: ModelCard, args: argparse.Namespace) -> bool:

@@ -21,7 +21,7 @@ from crane_app.engine.request import Job, Part, Piece, Request
 from crane_app.errors import BadInput
 from crane_app.pipelines.chat import events
 
-SENTENCE = "Generate text, or tokens, from a model in a folder"
+SENTENCE = "Generate text, or tokens, with a model"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from crane_app import settings
 from crane_app.cli.sampling import token_list
 from crane_app.errors import BadInput
 
-SENTENCE = "Write the logits after each token, float32 [L, V], to a .npy file"
+SENTENCE = "Write a model's scores after each token to a .npy file"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

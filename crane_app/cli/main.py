@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,21 +21,29 @@ Opener = Callable[[Sequence[str]], int]  # opens the window with these files; th
 Server = Callable[..., int]  # serves over HTTP until it is told to end; crane_app.server.run.serve
 VERBS = (
     "app",
+    "models",
+    "chat",
     "ocr",
-    "vad",
     "transcribe",
     "say",
-    "chat",
+    "serve",
     "generate",
     "logits",
-    "serve",
+    "vad",
     "demo",
     "doctor",
     "bench",
-    "models",
     "convert",
     "version",
 )
+EXAMPLES = """\
+examples:
+  crane                                     the window
+  crane models get Qwen/Qwen3-0.6B          a model, once
+  crane chat --model Qwen/Qwen3-0.6B        a conversation
+  crane ocr page.png --format markdown      the text of a picture
+  crane COMMAND --help                      all that a command can do
+"""
 
 
 def main(argv: Sequence[str] | None = None, opener: Opener | None = None, server: Server | None = None) -> int:
@@ -58,7 +67,13 @@ def main(argv: Sequence[str] | None = None, opener: Opener | None = None, server
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and their flags."""
-    top = argparse.ArgumentParser(prog="crane", description="Private, fast, local AI.", allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        prog="crane",
+        description="Private, fast, local AI: chat, read pictures, dictate and read aloud.",
+        epilog=EXAMPLES,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
     top.add_argument("--version", action="version", version=f"crane {VERSION}")
     top.set_defaults(run=app.run, files=[])
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
@@ -68,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         module.add_flags(verb)
         verb.set_defaults(run=module.run)
     return top
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Wide enough that each command and its sentence stand on one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=16, width=max(80, min(100, shutil.get_terminal_size().columns)))
 
 
 def _say(sentence: str, status: int) -> int:

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from crane_app import settings
 from crane_app.errors import BadInput, CraneError, ModelNotFound
-from crane_app.library import catalogue, downloads, fit, hub, hub_cache, notes
+from crane_app.library import catalogue, downloads, fit, hub, hub_cache, notes, whereabouts
 from crane_app.library.downloads import Progress
-from crane_app.library.models import OnDisk, examine, found, kept_in, listed, needed_memory
+from crane_app.library.models import OnDisk, examine, kept_in, needed_memory
 
-SENTENCE = "The models on this computer: list, describe, download, check and remove them"
+SENTENCE = "List, describe, download, check and remove models"
 JOBS = {"chat": "chat", "pictures": "pictures", "dictate": "dictation", "read_aloud": "reading aloud", "other": "other"}
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def _list(args: argparse.Namespace) -> int:
         return _offers(args.json)
     waiting = notes.every(hub_cache.root())
     begun = {each.repo for each in waiting}
-    entries = [entry for entry in _entries() if not (entry.problem and entry.repo in begun)]
+    entries = [entry for entry in whereabouts.entries() if not (entry.problem and entry.repo in begun)]
     if args.json:
         return _print_json(
             {"models": [_plain(each) for each in entries], "unfinished": [asdict(each) for each in waiting]}
@@ -93,7 +93,7 @@ def _offers(as_json: bool) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    entry = _find(args.name)
+    entry = whereabouts.find(args.name)
     if entry is not None:
         verdict = needed_memory(entry, fit.memory(), settings.now("quantize"))
         about = _plain(entry) | {"fit": verdict.fit, "needed": verdict.needed}
@@ -207,27 +207,8 @@ def _sure(args: argparse.Namespace, what: str) -> None:
 # Small steps
 
 
-def _entries() -> list[OnDisk]:
-    folders = listed(str(settings.value(settings.TABLE["model-folders"]) or ""))
-    return sorted(found(folders), key=lambda entry: entry.name.lower())
-
-
-def _find(name: str) -> OnDisk | None:
-    """The model of that id, name or folder on this computer."""
-    if not name.strip():  # no model's name, but the id of one outside the cache, and as a path the current folder
-        return None
-    folder = Path(name).expanduser()
-    entries = _entries()
-    for entry in entries:
-        if name in (entry.name, entry.repo) or (folder.exists() and entry.folder.resolve() == folder.resolve()):
-            return entry
-    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
-        return examine(folder.absolute())
-    return next((entry for entry in entries if entry.name.lower() == name.lower()), None)
-
-
 def _known(name: str) -> OnDisk:
-    entry = _find(name)
+    entry = whereabouts.find(name)
     if entry is None:
         raise ModelNotFound(f"There is no model '{name}' on this computer. crane models list shows what is.")
     return entry

@@ -17,8 +17,9 @@ from crane_app.engine.interface import EngineLike
 from crane_app.engine.process import tied
 from crane_app.engine.request import ModelCard
 from crane_app.errors import BadInput, Unsupported
+from crane_app.library import whereabouts
 
-SENTENCE = "Serve models over HTTP, to programs that speak the OpenAI or SGLang API"
+SENTENCE = "Serve models to programs that speak the OpenAI, SGLang, Anthropic or Ollama API"
 # What `--model-type` may say, and what config.json then says.
 TYPES = {
     "auto": (),
@@ -29,6 +30,7 @@ TYPES = {
 }
 SWITCHES = {
     "insecure": "Let other machines in without a key",
+    "allow-load": "Load other models of this computer when requests name them",
     "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
 }
 
@@ -36,7 +38,7 @@ SWITCHES = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
-        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len",
+        "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "idle-unload",
         "backend", "device", "dtype", "quantize",
     )  # fmt: skip
     engines.add_exact(parser)
@@ -77,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             decode_tokens_per_seq=args.decode_tokens_per_seq,
             max_length=args.max_seq_len or None,
             fetches=args.allow_url_fetch,
+            stored=(lambda: _stored(args)) if args.allow_load else None,
+            idle_s=args.idle_unload * 60 or None,
         )
     )
 
@@ -84,13 +88,13 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """BadInput or Unsupported for what no server could do."""
     if not args.model and not args.speech_model:
-        raise BadInput("Name a model: --model-path FOLDER, or the name of one that the running engine has.")
+        raise BadInput(engines.NAMELESS)
     if args.gpu_memory_limit:
         memory.parse(args.gpu_memory_limit)
     if args.model and Path(args.model).expanduser().exists():
         _check_format(Path(args.model).expanduser(), args.format)
     if args.model_type != "auto" and args.model:
-        _check_type(Path(args.model).expanduser() / "config.json", args.model_type)
+        _check_type(whereabouts.place(args.model) / "config.json", args.model_type)
 
 
 def _check_format(model: Path, wanted: str) -> None:
@@ -124,6 +128,18 @@ def _loaded(engine: EngineLike, args: argparse.Namespace) -> dict[str, ModelCard
             raise BadInput(f"{args.speech_model} does not turn speech into text. Leave --speech-model out.")
         own.setdefault(opened.card.name, opened.card)
     return own
+
+
+def _stored(args: argparse.Namespace) -> dict[str, tuple[object, ...]]:
+    """The models of this computer that can be loaded, by name: folder, context, and how the flags say to load them."""
+    from crane_app.library.models import found, listed
+
+    folders = listed(str(settings.value(settings.TABLE["model-folders"]) or ""))
+    return {
+        entry.name: (str(entry.folder), entry.context, args.backend, args.device, args.dtype)
+        for entry in found(folders)
+        if not entry.problem and not entry.partial
+    }
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class Work:
         run again: the same bits, which a chunk of them need not give.
     logits: how many of the last tokens get logits: 0 for a middle chunk, L to score all of them.
     draw: how a token is drawn from each of these logits; None draws greedily.
+    given: int32 [logits], taken as if they had been drawn, so that they get their log-probabilities.
     seen: int32, the row's prompt and output so far (without a token still on the device), for penalties.
     made: how many of the last of `seen` were generated.
     allowed: of a work with one logit, bits of the tokens that may be drawn, uint32 [(V + 31) // 32], the lowest bit of
@@ -99,6 +100,7 @@ class Work:
     positions: np.ndarray | None = None
     memory: int = 0
     states: Array | None = None
+    given: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,13 @@ class Model(Protocol):
         """One step of all its rows. `draw(logits, head)` turns logits [M, V] into tokens [M]."""
 
 
+class Embedder(Model, Protocol):
+    """A model whose hidden states stand for the text."""
+
+    def states(self, inputs: Inputs, step: Step) -> Array:
+        """Hidden states [N, E] of all tokens after the last norm."""
+
+
 class Listener(Model, Protocol):
     """A model that turns speech at 16 kHz into text: an encoder, and a decoder that recalls what it gave.
 
@@ -297,6 +306,9 @@ class Runner(Protocol):
         Every index that reaches a cache write is checked here: unknown or doubled rows, rows without room, empty works,
         tokens outside the vocabulary raise ValueError before anything is changed. Lengths advance here.
         """
+
+    def embed(self, item: Work) -> np.ndarray:
+        """Hidden states float32 [L, E] of a work's tokens; raises as `launch`, and Unsupported without an Embedder."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "min_tokens": (0, 2**31 - 1),
     "logprobs": (0, 20),
     "n": (1, 128),
+    "thinking_budget": (0, 2**31 - 1),
 }
-WHOLE = {"top_k", "repeat_last_n", "max_tokens", "min_tokens", "logprobs", "n"}
+WHOLE = {"top_k", "repeat_last_n", "max_tokens", "min_tokens", "logprobs", "n", "thinking_budget"}
 FILE = "generation_config.json"
 
 
@@ -79,6 +80,7 @@ def resolve(asked: Asked, generation: Mapping[str, Any], endpoint: str, eos: tup
         stop_ids=frozenset(ends if asked.ignore_eos else {*ends, *eos}),
         logprobs=count("logprobs", 0),
         n=count("n", 1),
+        thinking_budget=None if asked.thinking_budget is None else count("thinking_budget", 0),
     )
 
 

@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,6 +109,13 @@ class Engine:
             make = partial(KINDS[job.kind], self._shelf, job)
             self._do(lambda: self._start(tracked, make, job.kind, job.lane, job.model))
         return tracked.stream
+
+    def embed(self, model: str, texts: Many[str | Many[int]], pooling: str = "last", normalise: bool = True) -> Stream:
+        options = {"pooling": pooling, "normalise": normalise}
+        return self.open(Job("embed", [x if isinstance(x, str) else list(x) for x in texts], options, model))
+
+    def score(self, model: str, text: str | Many[int], top: int = 0) -> Stream:
+        return self.open(Job("score", text if isinstance(text, str) else list(text), {"top": top}, model))
 
     def load(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from crane_app.engine.request import Job, ModelCard, Request, Stats, Stream
@@ -15,6 +16,14 @@ class EngineLike(Protocol):
 
     def open(self, job: Job) -> Stream:
         """Start other work; returns at once."""
+
+    def embed(
+        self, model: str, texts: Sequence[str | Sequence[int]], pooling: str = "last", normalise: bool = True
+    ) -> Stream:
+        """Texts or ids as vectors: Part({"vectors": float32 [texts, E], "tokens": int}); see embedding.embed."""
+
+    def score(self, model: str, text: str | Sequence[int], top: int = 0) -> Stream:
+        """The log-probabilities of a text's own tokens: Part({"tokens": ids, "drawn": [...]}); see embedding.score."""
 
     def load(
         self,

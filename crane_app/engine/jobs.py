@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from crane_app.engine.embedding import embed, score
 from crane_app.engine.loading import How, Loaded, loading
+from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelf, Shelved, let_go
 from crane_app.engine.reading import Resting, draw_page, read_pages
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
@@ -141,7 +143,8 @@ def _shelve(
         quantize=how.quantize,
         exact=how.exact,
     )
-    shelf.put(Shelved(card, loaded, Scheduler(loaded.runner, reuse=shelf.reuse), tokenizer, template))
+    scheduler = Scheduler(loaded.runner, reuse=shelf.reuse, gain=Gain())
+    shelf.put(Shelved(card, loaded, scheduler, tokenizer, template))
     return card
 
 
@@ -169,6 +172,8 @@ KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {
     "read": lambda shelf, job: read_pages(job, _reader),
     "draw": lambda shelf, job: draw_page(job),
     "transcribe": transcribe,
+    "embed": embed,
+    "score": score,
 }
 HOSTED = {"tokenize", "detokenize", "read", "draw"}  # run beside the device
 LONG = {"read"}  # of those, one at a time on a thread of their own, so that the short ones need not wait

@@ -13,6 +13,7 @@ from crane_app.backends.draw import plan_draw
 from crane_app.backends.plan import host_step
 from crane_app.backends.rows import Rows, blocks
 from crane_app.contract import BLOCK, Drawn, Layout, Pending, Result, Sampling, Slot, Work
+from crane_app.engine.thought import FORCE
 
 LAYOUT: Layout = (Slot("full", 1, 1),)
 
@@ -66,15 +67,15 @@ def _may(allowed: np.ndarray | None, token: int) -> bool:
 
 @dataclass
 class NullPending:
-    """tokens: drawn for each row, None for a middle chunk. fault: raised instead of being read."""
+    """tokens: drawn for each row, none for a middle chunk. fault: raised instead of being read."""
 
-    tokens: dict[int, int | None]
+    tokens: dict[int, tuple[int, ...]]
     fault: Exception | None = None
 
     def read(self) -> Result:
         if self.fault is not None:
             raise self.fault
-        return Result(tuple(() if t is None else (Drawn(t),) for t in self.tokens.values()))
+        return Result(tuple(tuple(map(Drawn, drawn)) for drawn in self.tokens.values()))
 
 
 @dataclass
@@ -82,6 +83,7 @@ class NullRunner:
     """table(token, position) is the token after `token` at that position: what a row gives depends on the row alone.
 
     Choice c takes the token that is c further on, and one that a bias or a mask forbids gives way to the next.
+    One that is forced is drawn.
     on_launch, on_read: called with the works; what they raise is the step's fault.
     """
 
@@ -100,11 +102,13 @@ class NullRunner:
         host = host_step(self.cache, work, self.vocabulary)
         plan_draw(work, [span.start for span in host.whole])
         self.on_launch(work)
-        tokens: dict[int, int | None] = {}
+        tokens: dict[int, tuple[int, ...]] = {}
         for item, span in zip(work, host.whole, strict=True):
-            given = self._carried(item.row, previous) if item.tokens is None else int(item.tokens[-1])
-            tokens[item.row] = self._draw(given, span.start + span.new, item) if item.logits else None
-            self.cache.written[span.row] += [given] if item.tokens is None else item.tokens.tolist()
+            given = [self._carried(item.row, previous)] if item.tokens is None else item.tokens.tolist()
+            last = list(enumerate(given, span.start + 1))[span.new - item.logits :]
+            drawn = [self._draw(token, position, item) for position, token in last]
+            tokens[item.row] = tuple(drawn if item.given is None else item.given.tolist())
+            self.cache.written[span.row] += given
             self.cache.advance(span.row, span.new)
         try:
             self.on_read(work)
@@ -112,17 +116,26 @@ class NullRunner:
             return NullPending(tokens, error)
         return NullPending(tokens)
 
+    def embed(self, item: Work) -> np.ndarray:
+        """States [L, 2]: each token and its position."""
+        (span,) = host_step(self.cache, [item], self.vocabulary).whole
+        assert item.tokens is not None
+        self.cache.written[span.row] += item.tokens.tolist()
+        self.cache.advance(span.row, span.new)
+        return np.stack([item.tokens, np.arange(span.start, span.start + span.new)], -1).astype(np.float32)
+
     def _draw(self, given: int, position: int, item: Work) -> int:
         token, draw, allowed = self.table(given, position), item.draw or Sampling(), item.allowed
         if allowed is None and not (draw.choice or draw.logit_bias):
             return token
         token = (token + draw.choice) % self.vocabulary
+        called_for = max(draw.logit_bias, key=draw.logit_bias.__getitem__, default=token)
+        if draw.logit_bias.get(called_for, 0.0) >= FORCE:
+            return called_for
         while draw.logit_bias.get(token) == -math.inf or not _may(allowed, token):
             token = (token + 1) % self.vocabulary
         return token
 
     def _carried(self, row: int, previous: Pending | None) -> int:
         assert isinstance(previous, NullPending), "a carried token needs the step that drew it"
-        token = previous.tokens[row]
-        assert token is not None
-        return token
+        return previous.tokens[row][-1]

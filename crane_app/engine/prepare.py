@@ -11,6 +11,7 @@ from crane_app.engine.defaults import resolve
 from crane_app.engine.grammar import State
 from crane_app.engine.request import Request, Resolved
 from crane_app.engine.sequence import Sequence
+from crane_app.engine.thought import CLOSE, OPEN, Thought
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import BadGrammar, BadInput, PromptTooLong
 from crane_app.media.detokenize import Detokenizer
@@ -18,6 +19,7 @@ from crane_app.media.detokenize import Detokenizer
 if TYPE_CHECKING:
     from crane_app.engine.models import Shelved
 
+TAIL = 16  # tokens of a prompt among which one opens a thought, if any does
 MOST_TEXT = 16 * 2**20  # characters of a prompt
 
 
@@ -56,10 +58,21 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
             salt=request.salt,
             words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer, continues=grammar is not None),
             grammar=grammar.copy() if grammar is not None and choice else grammar,
+            thought=_thought(resolved.thinking_budget, shelved, prompt),
         )
         for choice in range(resolved.n)
     ]
     return tracked.sequences
+
+
+def _thought(budget: int | None, shelved: Shelved, prompt: np.ndarray) -> Thought | None:
+    """What holds a thought within its budget, if one was asked for."""
+    if budget is None:
+        return None
+    if shelved.tokenizer is None:
+        raise BadInput(f"The model '{shelved.card.name}' has no tokenizer, so a thought cannot be found.")
+    opened = shelved.tokenizer.decode(prompt[-TAIL:].tolist(), special=True).rstrip().endswith(OPEN)
+    return Thought(budget, opened, shelved.tokenizer.encode(f"{CLOSE}\n\n", special=True))
 
 
 def _grammar(request: Request, shelved: Shelved, resolved: Resolved) -> State | None:

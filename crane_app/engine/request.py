@@ -33,7 +33,10 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a caller asked for; None is 'did not say'. Sampling fields as in contract.Sampling."""
+    """What a caller asked for; None is 'did not say'. Sampling fields as in contract.Sampling.
+
+    thinking_budget: tokens of a thought, after which it is closed.
+    """
 
     temperature: float | None = None
     top_k: int | None = None
@@ -53,6 +56,7 @@ class Asked:
     ignore_eos: bool | None = None
     logprobs: int | None = None
     n: int | None = None
+    thinking_budget: int | None = None
     grammar: Grammar | None = None
 
 
@@ -67,6 +71,7 @@ class Resolved:
     stop_ids: frozenset[int]
     logprobs: int
     n: int
+    thinking_budget: int | None = None
 
 
 @dataclass(frozen=True)

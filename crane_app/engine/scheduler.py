@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import logging
 from bisect import insort
-from dataclasses import dataclass, field
+from collections.abc import Sequence as Many
 from itertools import chain
 
-from crane_app.contract import BLOCK, Drawn, Pending, Runner, Work
+from crane_app.contract import BLOCK, Drawn, Runner, Work
+from crane_app.engine.lookup import NOTHING, Gain
 from crane_app.engine.prefixes import Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
+from crane_app.engine.steps import Failed, Launched, Plan
 from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
 
 log = logging.getLogger(__name__)
@@ -27,48 +29,23 @@ STEP_TOKENS = 2 * BLOCK  # prompt tokens a step takes at most; what a decoding r
 REPLAY = 64  # made tokens that an evicted row runs again in a step; each costs an attention call of its own
 
 
-@dataclass
-class Plan:
-    """The works of a step and whose they are; lengths are the rows' before it. making: keys of whole prompt blocks."""
-
-    works: list[Work] = field(default_factory=list)
-    sequences: list[Sequence] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    making: set[bytes] = field(default_factory=set)
-
-    def add(self, sequence: Sequence, length: int, work: Work) -> None:
-        self.works.append(work)
-        self.sequences.append(sequence)
-        self.lengths.append(length)
-
-
-@dataclass
-class Launched:
-    """A step on the device."""
-
-    pending: Pending
-    plan: Plan
-
-
-@dataclass
-class Failed:
-    """A step that could not be launched or read, set back already."""
-
-    sequences: list[Sequence]
-    error: Exception
-
-
 class Scheduler:
     """The rows of one model. Only the device thread calls it; others may read its numbers.
 
     cache_nbytes: keys and values of all rows and kept prefixes after the last step. evictions: rows that lost their
-    place. cap: rows at most, fewer while memory is short.
+    place. cap: rows at most, fewer while memory is short. gain: measures whether guesses pay; None: none is made.
     """
 
     def __init__(
-        self, runner: Runner, most_rows: int = MOST_ROWS, step_tokens: int = STEP_TOKENS, reuse: Reuse = "all"
+        self,
+        runner: Runner,
+        most_rows: int = MOST_ROWS,
+        step_tokens: int = STEP_TOKENS,
+        reuse: Reuse = "all",
+        gain: Gain | None = None,
     ):
         self.runner, self.reuse = runner, reuse
+        self.gain = gain if runner.batched else None
         self.cache = runner.cache
         self.prefixes = Prefixes(runner.cache)
         self.most_rows = self.cap = most_rows if runner.batched else 1
@@ -127,8 +104,7 @@ class Scheduler:
         if not sequence.made:
             sequence.limit = min(sequence.limit, most - len(sequence.prompt))
         needed = max(sequence.reserve, len(sequence.prompt) + sequence.made)
-        while not self.cache.affords(needed) and self.prefixes.shed():
-            pass
+        self.make_room(needed)
         if not self.cache.affords(needed) and any(other.slot is not None for other in self.running):
             self._weigh()
             return False
@@ -142,6 +118,11 @@ class Scheduler:
             sequence.end("error", known(error))
         self._weigh()
         return True
+
+    def make_room(self, length: int) -> None:
+        """Let go of kept prefixes until a row of that length has room, or none is left."""
+        while not self.cache.affords(length) and self.prefixes.shed():
+            pass
 
     def _evict(self) -> bool:
         """Take the row of the longest output, so that others may go on; False if one alone has all there is."""
@@ -188,13 +169,14 @@ class Scheduler:
         plan = self._plan(before.plan.making if before is not None else set())
         if not plan.works:
             return None
+        at = 0.0 if self.gain is None else self.gain.clock()
         try:
             pending = self.runner.launch(plan.works, None if before is None else before.pending)
         except Exception as error:
             self._set_back(plan)
             return Failed(plan.sequences, error)
         self.steps += 1
-        self._flight = Launched(pending, plan)
+        self._flight = Launched(pending, plan, at)
         return None
 
     def _plan(self, making: set[bytes]) -> Plan:
@@ -203,21 +185,28 @@ class Scheduler:
             self._grow(sequence)
             self._weigh()
         plan, prompts = Plan(), []
+        guessing = self.gain is not None and self.gain.worth(len(self.running))
         for sequence in self.running:
             if sequence.finish is not None:
                 continue
             if sequence.prefilling or sequence.again:
                 prompts.append(sequence)
-            elif sequence.ready:
-                length = sequence.length
-                if length < sequence.room:
-                    plan.add(sequence, length, sequence.step())
+            elif sequence.ready and sequence.length < sequence.room:
+                self._add_token(plan, sequence, guessing)
         if len(prompts) > 1:
             prompts.sort(key=lambda s: s.due)
         share = self.step_tokens
         for sequence in prompts:
             share -= self._add_prompt(plan, sequence, share, making)
         return plan
+
+    def _add_token(self, plan: Plan, sequence: Sequence, guessing: bool) -> None:
+        """The row's next token into the plan; with a draft of more, once the one in flight has been read."""
+        length, draft = sequence.length, sequence.draft() if guessing else NOTHING
+        if not len(draft):
+            plan.add(sequence, length, sequence.step())
+        elif not sequence.flying:
+            plan.add(sequence, length, sequence.guess(draft))
 
     def _add_prompt(self, plan: Plan, sequence: Sequence, share: int, making: set[bytes]) -> int:
         """Put the next piece of a prompt, or of what an evicted row made, into the plan; how much of the share it took.
@@ -267,9 +256,13 @@ class Scheduler:
                     self._set_back(step.plan)
             self._flight = None
             return Failed(plan.sequences, error)
-        for sequence, drawn in zip(plan.sequences, result.drawn, strict=True):
+        before = self.tokens
+        for work, sequence, drawn in zip(plan.works, plan.sequences, result.drawn, strict=True):
             if drawn:
-                self._take(sequence, drawn[0])
+                self._take(work, sequence, drawn)
+        if self.gain is not None and all(result.drawn):
+            guessed = any(len(drawn) > 1 for drawn in result.drawn)
+            self.gain.note(len(plan.works), guessed, self.tokens - before, launched.at)
         if plan.making and self.reuse != "none":
             self._keep(plan)
         return None
@@ -282,10 +275,13 @@ class Scheduler:
                 self.prefixes.keep(work.row, sequence.keys, start // BLOCK, sequence.exact)
         self._weigh()
 
-    def _take(self, sequence: Sequence, drawn: Drawn) -> None:
-        self.tokens += 1
+    def _take(self, work: Work, sequence: Sequence, drawn: Many[Drawn]) -> None:
+        """Take what a work has drawn, and cut off its row what a wrong guess has left there."""
+        draft = NOTHING if work.tokens is None or len(drawn) == 1 else work.tokens[1:]
         try:
-            sequence.take(drawn)
+            self.tokens += sequence.take_guess(drawn, draft)
+            if len(draft) and sequence.slot == work.row:
+                self.cache.truncate(work.row, sequence.length)
         except CraneError as error:
             sequence.end("error", error)
         except Exception as error:
@@ -295,7 +291,7 @@ class Scheduler:
     def _set_back(self, plan: Plan) -> None:
         """As it was before a step."""
         for work, sequence, length in zip(plan.works, plan.sequences, plan.lengths, strict=True):
-            sequence.set_back(length, bool(work.logits))
+            sequence.set_back(length, work.logits)
             if sequence.slot == work.row and self.cache.length(work.row) > length:
                 self.cache.truncate(work.row, length)
 
@@ -321,7 +317,7 @@ class Scheduler:
             else:
                 self.steps += 1
                 if drawn:
-                    self._take(sequence, drawn[0])
+                    self._take(plan.works[0], sequence, drawn)
 
     def _sweep(self) -> None:
         """Close the rows of choices that have ended and have nothing in flight."""

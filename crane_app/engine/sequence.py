@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from crane_app.contract import BLOCK, Drawn, Sampling, Saved, Work
-from crane_app.engine import prefixes
+from crane_app.engine import lookup, prefixes
 from crane_app.engine.grammar import State
 from crane_app.engine.request import LANES, Piece, Reason, Resolved
+from crane_app.engine.thought import Thought
 from crane_app.media.detokenize import Detokenizer, StopText
 
 AGEING = 2.0  # seconds of waiting that are worth one lane, for rows and prompts of one model
@@ -25,6 +27,7 @@ class Sequence:
     held to. held: it may not run ahead of what was read, since what may come next depends on it. again: made tokens
     that are not in the row yet, since it was evicted. saved: the evicted row, where it could not be computed again to
     the bit. cached: prompt tokens found computed. exact: all its keys are as if it were alone.
+    thought: holds what it thinks within a budget. reach: tokens of its next guess.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Sequence:
     lane: str = "chat"
     salt: str = ""
     words: Detokenizer | None = None
+    thought: Thought | None = None
     grammar: State | None = None
     held: bool = False
     slot: int | None = None
@@ -48,6 +52,7 @@ class Sequence:
     again: int = 0
     flying: int = 0
     made: int = 0
+    reach: int = lookup.FIRST
     finish: Reason | None = None
     error: BaseException | None = None
 
@@ -98,6 +103,8 @@ class Sequence:
     @property
     def ready(self) -> bool:
         """Another token may be started, the prompt being in: there is one to come, and it is at most one step ahead."""
+        if self.flying and self.thought is not None and self.thought.waits(self.made + self.flying):
+            return False
         return self.made + self.flying < self.limit and self.flying <= (not self.held)
 
     def chunk(self) -> Work:
@@ -122,6 +129,28 @@ class Sequence:
         seen = self.tokens[:end] if self._looks_back else None
         return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs, allowed)
 
+    def draft(self) -> np.ndarray:
+        """What it may go on with; nothing where that could not be checked in one step."""
+        early = self.made < self.resolved.min_tokens and self._early is not self._draw
+        if self.held or self.thought is not None or early:
+            return self.tokens[:0]
+        most = min(self.reach, self.limit - self.made - 1, self.room - self.length - 1)
+        return lookup.draft(self.tokens[: len(self.prompt) + self.made], most)
+
+    def guess(self, draft: np.ndarray) -> Work:
+        """The last token and a draft behind it, each as a span of its own with a draw."""
+        assert self.slot is not None
+        assert not self.flying
+        end, count = len(self.prompt) + self.made, len(draft)
+        self.tokens[end : end + count] = draft
+        self.flying = count + 1
+        tokens, seen = (
+            self.tokens[end - 1 : end + count].copy(),
+            self.tokens[: end + count] if self._looks_back else None,
+        )
+        top, draw = self.resolved.logprobs, self._sampling(self.made)
+        return Work(self.slot, tokens, count + 1, draw, seen, self.made + count, top, singly=True)
+
     def replay(self, most: int) -> Work:
         """Up to `most` made tokens once more, each as a span of its own, as they ran before the row was evicted."""
         assert self.slot is not None
@@ -130,8 +159,8 @@ class Sequence:
         self.again -= count
         return Work(self.slot, self.tokens[start : start + count], logits=0, singly=True)
 
-    def set_back(self, length: int, drew: bool) -> None:
-        """As it was before a step that began at `length` cached positions."""
+    def set_back(self, length: int, drew: int) -> None:
+        """As it was before a step that began at `length` cached positions and drew so many tokens."""
         self.flying -= drew
         self.launched = min(self.launched, length)
         self.again = max(self.launched + max(self.made + self.flying - 1, 0) - length, 0)
@@ -157,6 +186,9 @@ class Sequence:
         self.saved = None
 
     def _sampling(self, ahead: int) -> Sampling:
+        forced = self.thought.forced() if self.thought is not None else None
+        if forced is not None:
+            return forced
         return self._early if ahead < self.resolved.min_tokens else self._draw
 
     def _allowed(self, made: int) -> np.ndarray | None:
@@ -174,6 +206,8 @@ class Sequence:
         stopped = token in resolved.stop_ids
         if self.words is not None and not stopped:
             text = self.words.push(token)
+            if self.thought is not None:
+                self.thought.take(text, self.made)
             if self._stops is not None and self.made > resolved.min_tokens:
                 text, stopped = self._stops.push(text)
         if self.grammar is not None and not stopped:
@@ -184,6 +218,18 @@ class Sequence:
             text += self._rest()
         logprobs, matched = (drawn,) if resolved.logprobs else (), self._matched(token)
         self.emit(Piece(text, (token,), self.choice, logprobs, self.finish, matched, raw, spelled))
+
+    def take_guess(self, drawn: Many[Drawn], draft: np.ndarray) -> int:
+        """Take what was drawn behind a draft as far as the draft was right; how many that are."""
+        right = 0
+        while right < len(draft) and drawn[right].token == draft[right]:
+            right += 1
+        for one in drawn[: right + 1]:
+            self.take(one)
+        self.flying -= len(drawn) - right - 1
+        if len(draft):
+            self.reach = min(2 * self.reach, lookup.MOST) if right == len(draft) else max(right + 1, 2)
+        return right + 1
 
     def end(self, reason: Reason, error: BaseException | None = None) -> None:
         """End it from outside: cancelled, or an error. Text that was held back is shown."""

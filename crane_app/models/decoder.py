@@ -25,12 +25,16 @@ class Decoder:
 
     def forward(self, inputs: Inputs, step, draw) -> Outputs:
         o, w = self.ops, self.w
-        x = o.embed(inputs.tokens, w.model.embed_tokens)
-        if inputs.replace is not None:
-            x = o.put(x, *inputs.replace)
-        x = o.take(self.hidden(x, step), step.out)
+        x = o.take(self.states(inputs, step), step.out)
         logits = o.linear(x, w.lm_head if "lm_head" in w else w.model.embed_tokens)
         return Outputs(draw(logits, 0), logits)
+
+    def states(self, inputs: Inputs, step):
+        """Tokens [N] -> hidden states [N, E] after the last norm."""
+        x = self.ops.embed(inputs.tokens, self.w.model.embed_tokens)
+        if inputs.replace is not None:
+            x = self.ops.put(x, *inputs.replace)
+        return self.hidden(x, step)
 
     def hidden(self, x, step):
         """Embeddings [N, E] -> hidden states [N, E] after the last norm."""

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, grammars, messages, sampling
+from crane_app.server import chat, grammars, messages, sampling, thinking
 from crane_app.server.answers import summed
 from crane_app.server.chat import Delta, Reply, Wish
 from crane_app.server.fields import Table, harmless, honoured, mapping, shaped, some, text, unmet, yes_no
@@ -57,12 +57,6 @@ def output_config(value: Any) -> Any:
     return grammars.output_format(given["format"]) if given else None
 
 
-def thinking(value: Any) -> bool:
-    if mapping(value).get("type") not in ("disabled", "adaptive"):
-        raise ValueError("may be disabled or adaptive: thoughts have no budget yet")
-    return bool(value["type"] == "adaptive")
-
-
 def system(value: Any) -> str:
     return value if isinstance(value, str) else "\n".join(_text("system", each) for each in some(mapping, 1000)(value))
 
@@ -89,7 +83,7 @@ COUNTED: Table = (
     honoured("system", system),
     honoured("tools", tools, "your own"),
     honoured("tool_choice", tool_choice, "auto, none, any and a tool; the last two are enforced"),
-    honoured("thinking", thinking, "disabled and adaptive; one with a budget is refused"),
+    honoured("thinking", thinking.switch, "disabled, adaptive, or enabled with budget_tokens"),
     *unmet("it is not there", "mcp_servers", "container", "context_management", neutral=([],)),
 )
 FIELDS: Table = (
@@ -115,14 +109,15 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     turns = [turn for each in _listed(given["messages"]) for turn in _turns(each)]
     if given.get("system"):
         turns = [{"role": "system", "content": given["system"]}, *turns]
-    same = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream", "tools", "output_format", "output_config")
+    same = (
+        "model", "max_tokens", "temperature", "top_p", "top_k", "stream", "tools", "thinking", "output_format",
+        "output_config",
+    )  # fmt: skip
     asked = {name: given[name] for name in same if name in given}
     choice = given.get("tool_choice", {})
     asked |= choice if given.get("tools") or choice.get("tool_choice", "auto") not in ("auto", "none") else {}
     if given.get("stop_sequences"):
         asked["stop"] = given["stop_sequences"]
-    if "thinking" in given:
-        asked["enable_thinking"] = given["thinking"]
     return await chat.understood(call, {**asked, "messages": messages.taken(turns)})
 
 

@@ -59,7 +59,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def build(engine: EngineLike, own: dict[str, ModelCard], access: Access, limits: Limits) -> Guard:
     """An application around an engine; own: the models it was started with, by the names that clients use."""
     answers = Answers(engine, limits.max_concurrent)
-    service = Service(answers, Offer(engine, own), limits, Templates(answers))
+    service = Service(answers, Offer(answers, own, limits.stock), limits, Templates(answers))
     routes = [Route(path, _served(service, each), methods=[each.method]) for each in ENDPOINTS for path in each.paths]
     app = Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _wrong_method})
     return Guard(app, access, service)

@@ -14,10 +14,10 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End, Grammar, Piece, Request
-from crane_app.server import grammars, messages, sampling
+from crane_app.server import grammars, messages, sampling, thinking
 from crane_app.server.answers import summed
 from crane_app.server.calls import ToolCall, ToolCalls, joined
-from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, text, unmet, whole, yes_no
+from crane_app.server.fields import Table, harmless, honoured, mapping, text, unmet, whole, yes_no
 from crane_app.server.problems import refused
 from crane_app.server.reasoning import Kind, Reasoning
 from crane_app.server.service import Call, Endpoint
@@ -39,8 +39,7 @@ FIELDS: Table = (
     honoured("tool_choice", tool_choice, "auto, none, required or a function; the last two are enforced"),
     honoured("parallel_tool_calls", yes_no, "false: one call at most"),
     honoured("chat_template_kwargs", mapping, "variables for the model's chat template"),
-    honoured("enable_thinking", yes_no, "as in chat_template_kwargs"),
-    honoured("reasoning_effort", one_of("none"), "none only: the model does not think; degrees are refused"),
+    *thinking.FIELDS,
     honoured("separate_reasoning", yes_no, "false leaves the thought, with its tags, in the content"),
     honoured("add_generation_prompt", yes_no),
     honoured("continue_final_message", yes_no, "the answer goes on with the last message"),
@@ -51,7 +50,7 @@ FIELDS: Table = (
     *unmet("only text is made", "audio"),
     *unmet("nothing is looked up", "web_search_options", "documents"),
     *unmet("answers have no degrees of length", "verbosity", neutral=("medium",)),
-    *unmet("thoughts have no budget yet", "thinking_budget", "thinking", "reasoning", "max_thinking_tokens"),
+    *unmet("reasoning_effort and thinking_budget are its names here", "reasoning"),
     *unmet("the model's own chat template is used", "chat_template"),
     *unmet("the prompt is not repeated", "echo", neutral=(False,)),
     *unmet("several answers are asked for with n", "best_of", neutral=(1,)),
@@ -98,9 +97,10 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
         raise refused("tools", f"The chat template of {model.name} knows no tools. Leave tools out.")
     splits = given.get("separate_reasoning", True)
     thought = await call.service.templates.thought(model.card.name, told)
-    thinking = splits and thought == "open"
+    opened = splits and thought == "open"
     more: dict[str, Any] = {"logprobs": max(top, 1)} if logprobs else {}
     limit = sampling.endings(given)
+    more["thinking_budget"] = thinking.budget(given, limit, model.card.context)
     asked = sampling.asked({**given, "max_tokens": limit} if limit is not None else given, **more)
     grammar = await _grammar(call, choice, asked.grammar, model.card.name, parallel)
     if grammar is not None:
@@ -110,7 +110,7 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     return Wish(
         model,
         request,
-        thinking,
+        opened,
         splits,
         choice.tools,
         parallel,
@@ -123,11 +123,7 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
 
 def variables(given: Mapping[str, Any]) -> dict[str, Any]:
     """The template's variables."""
-    found = dict(given.get("chat_template_kwargs", {}))
-    if "enable_thinking" in given:
-        found["enable_thinking"] = given["enable_thinking"]
-    if given.get("reasoning_effort") == "none":
-        found["enable_thinking"] = False
+    found = {**given.get("chat_template_kwargs", {}), **thinking.variables(given)}
     if given.get("continue_final_message"):
         if given.get("add_generation_prompt"):
             raise refused("continue_final_message", "continue_final_message excludes add_generation_prompt.")

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from crane_app.engine.request import Grammar
-from crane_app.server.fields import Table, honoured, mapping, text, unmet, yes_no
+from crane_app.server.fields import Shaped, Table, honoured, mapping, shaped, text, unmet, yes_no
 from crane_app.server.problems import refused
 
 MOST = 1 << 17  # characters, as the engine takes them
 
 
+@shaped(type=["string", "object", "boolean"])
 def schema(value: Any) -> str:
     """A JSON schema, as an object or as a text of one, as text."""
     if isinstance(value, str):
-        return str(text(MOST)(value))
+        return text(MOST)(value)
     if not isinstance(value, dict | bool):
         raise ValueError(f"must be a JSON schema, not {value!r:.60}")
     return json.dumps(value, ensure_ascii=False)
 
 
+@shaped(type="array", minItems=1, items={"type": "string"})
 def choices(value: Any) -> str:
     if not (isinstance(value, list) and value and all(isinstance(each, str) for each in value)):
         raise ValueError(f"must be a list of texts, at least one, not {value!r:.60}")
     return json.dumps(value)
 
 
+@shaped(type="object", required=["type"], properties={"type": {"enum": ["text", "json_object", "json_schema"]}})
 def response_format(value: Any) -> Grammar | None:
     """OpenAI's; and {"type": "json_object", "schema": {...}}, as llama.cpp has it."""
     given = mapping(value)
@@ -51,12 +54,14 @@ def _named(value: Any) -> Grammar:
     return Grammar("json_schema", schema(value["schema"]))
 
 
+@shaped(**response_format.schema)
 def text_format(value: Any) -> Grammar | None:
     """As `response_format`, but that a schema stands beside its name, as /v1/responses has it."""
     given = mapping(value)
     return _named(given) if given.get("type") == "json_schema" else response_format(given)
 
 
+@shaped(type="object")
 def structured_outputs(value: Any) -> Grammar | None:
     """vLLM's object, with exactly one way to say it."""
     given = {name: each for name, each in mapping(value).items() if each not in (None, False)}
@@ -68,13 +73,15 @@ def structured_outputs(value: Any) -> Grammar | None:
     return WAYS[name](each)
 
 
+@shaped(anyOf=[{"enum": ["", "json"]}, {"type": "object"}])
 def ollama_format(value: Any) -> Grammar | None:
-    """ "json" or a schema; "" for neither."""
-    if value in ("", "json"):
+    """Ollama's "json" or a schema; "" for neither."""
+    if isinstance(value, str) and value in ("", "json"):
         return Grammar("json_object") if value else None
     return Grammar("json_schema", schema(mapping(value)))
 
 
+@shaped(type="object", required=["type", "schema"], properties={"type": {"const": "json_schema"}})
 def output_format(value: Any) -> Grammar:
     """Anthropic's {"type": "json_schema", "schema": {...}}."""
     given = mapping(value)
@@ -83,12 +90,16 @@ def output_format(value: Any) -> Grammar:
     return Grammar("json_schema", schema(given["schema"]))
 
 
-WAYS: dict[str, Callable[[Any], Grammar | None]] = {
-    "json": lambda value: Grammar("json_schema", schema(value)),
-    "regex": lambda value: Grammar("regex", text(MOST)(value)),
-    "choice": lambda value: Grammar("choice", choices(value)),
-    "grammar": lambda value: Grammar("ebnf", text(MOST)(value)),
-    "json_object": lambda value: Grammar("json_object") if yes_no(value) else None,
+def _held(kind: Any, read: Shaped[str]) -> Shaped[Grammar | None]:
+    return shaped(**read.schema)(lambda value: Grammar(kind, read(value)))
+
+
+WAYS: dict[str, Shaped[Grammar | None]] = {
+    "json": _held("json_schema", schema),
+    "regex": _held("regex", text(MOST)),
+    "choice": _held("choice", choices),
+    "grammar": _held("ebnf", text(MOST)),
+    "json_object": shaped(**yes_no.schema)(lambda value: Grammar("json_object") if yes_no(value) else None),
 }
 RESPONSE_FORMAT = honoured("response_format", response_format, "text, json_object, json_schema; strict in any case")
 SGLANG: Table = (

@@ -104,9 +104,11 @@ async def _form(call: Call) -> Mapping[str, Any]:
 async def _written(call: Call, sound: bytes, name: str, model: str) -> Transcript:
     """Heard on a thread, which stops when nobody wants it any more."""
     unwanted = threading.Event()
-    async with call.service.answers.gate.enter(1, []):
+    answers = call.service.answers
+    async with answers.gate.enter(1, []):
         try:
-            return await asyncio.to_thread(_heard, call.service.answers.engine, model, sound, name, unwanted)
+            with answers.at_work(model):
+                return await asyncio.to_thread(_heard, answers.engine, model, sound, name, unwanted)
         finally:
             unwanted.set()
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from crane_app.errors import CraneError
 from crane_app.server.problems import Problem
 from crane_app.server.service import Call, Endpoint
-from crane_app.server.shelf import Offered
+from crane_app.server.shelf import Offered, Stored
 from crane_app.server.sse import reply
 
 PATIENCE = 5.0  # seconds for the engine to say that it is well
@@ -18,11 +18,23 @@ PATIENCE = 5.0  # seconds for the engine to say that it is well
 
 async def models(call: Call) -> Response:
     there = await call.service.offer.all()
-    return reply({"object": "list", "data": [described(call, offered) for offered in there]})
+    data = [described(call, offered) for offered in there]
+    data += [_stored(name, each) for name, each in sorted((await call.service.offer.stored()).items())]
+    return reply({"object": "list", "data": data})
 
 
 async def model(call: Call) -> Response:
-    return reply(described(call, await call.service.offer.find(call.http.path_params["id"])))
+    name = call.http.path_params["id"]
+    stored = await call.service.offer.stored()
+    return reply(
+        _stored(name, stored[name]) if name in stored else described(call, await call.service.offer.find(name))
+    )
+
+
+def _stored(name: str, stored: Stored) -> dict[str, Any]:
+    """A model that is loaded when it is asked for."""
+    head = {"id": name, "object": "model", "created": 0, "owned_by": "crane"}
+    return {**head, "max_model_len": stored.context, "loaded": False}
 
 
 def described(call: Call, offered: Offered) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from crane_app.engine.request import End, Usage
 from crane_app.server import chat, grammars, messages, sampling
 from crane_app.server.chat import Delta, Reply, Wish
-from crane_app.server.fields import Table, harmless, honoured, mapping, take, text, unmet, whole, yes_no
+from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, shaped, take, text, unmet, whole, yes_no
 from crane_app.server.problems import Problem, refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.shelf import Offered
@@ -62,10 +62,18 @@ def options(value: Any) -> dict[str, Any]:
     return found | ({"max_tokens": limit} if limit > 0 else {})
 
 
+@shaped(enum=[True, False, "low", "medium", "high"])
+def think(value: Any) -> dict[str, Any]:
+    """As the fields of a chat request."""
+    if isinstance(value, bool):
+        return {"enable_thinking": value}
+    return {"reasoning_effort": one_of("low", "medium", "high")(value)}
+
+
 COMMON: Table = (
     honoured("model", text(1000), "a name of /api/tags, with or without :latest; the first one if left out"),
     honoured("stream", yes_no, "true if left out"),
-    honoured("think", yes_no, "true and false; degrees are refused"),
+    honoured("think", think, "true, false, or a degree: low, medium, high, as reasoning_effort"),
     honoured("options", options, "", OPTIONS),
     honoured("format", grammars.ollama_format, "json or a schema; after the thought"),
     *unmet("log-probabilities are at /v1/chat/completions", "logprobs", "top_logprobs", neutral=(False, 0)),
@@ -163,7 +171,7 @@ def _raw(call: Call, given: Mapping[str, Any], model: Offered) -> Wish:
 async def _answered(call: Call, given: Mapping[str, Any], model: Offered, turns: Any, part: Any) -> Response:
     wanted = {**_asked(given, model), "model": model.name, "messages": turns}
     wanted |= {"tools": given["tools"]} if given.get("tools") else {}
-    wanted |= {"enable_thinking": given["think"]} if "think" in given else {}
+    wanted |= given.get("think", {})
     return await _finished(call, given, await call.wait(chat.understood(call, wanted)), part)
 
 

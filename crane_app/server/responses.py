@@ -15,11 +15,24 @@ from typing import Any
 from starlette.responses import Response
 
 from crane_app.engine.request import End
-from crane_app.server import chat, grammars, items, sampling
+from crane_app.server import chat, grammars, items, sampling, thinking
 from crane_app.server.answers import Live, summed
 from crane_app.server.calls import ToolCall
 from crane_app.server.chat import Delta, Reply, Wish
-from crane_app.server.fields import Table, harmless, honoured, mapping, one_of, some, take, text, unmet, whole, yes_no
+from crane_app.server.fields import (
+    Table,
+    harmless,
+    honoured,
+    mapping,
+    one_of,
+    shaped,
+    some,
+    take,
+    text,
+    unmet,
+    whole,
+    yes_no,
+)
 from crane_app.server.problems import Problem, problem_of, refused
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.spelling import Spelt, chat_logprobs
@@ -29,12 +42,14 @@ from crane_app.server.tools import choice as tool_choice
 LOGPROBS, SEALED = "message.output_text.logprobs", "reasoning.encrypted_content"
 TEXT: Table = (
     honoured(
-        "format", lambda value: (value, grammars.text_format(value)), "text, json_object, json_schema; always strict"
+        "format",
+        shaped(**grammars.text_format.schema)(lambda value: (value, grammars.text_format(value))),
+        "text, json_object, json_schema; always strict",
     ),
     *unmet("answers have no degrees of length", "verbosity", neutral=("medium",)),
 )
 REASONING: Table = (
-    honoured("effort", one_of("none"), "none only: the model does not think; degrees are refused"),
+    honoured("effort", one_of(*thinking.EFFORTS), "as reasoning_effort at /v1/chat/completions"),
     *unmet("a thought is told whole, as reasoning_text", "summary", "generate_summary", neutral=("auto",)),
 )
 STREAMING: Table = harmless("include_obfuscation")
@@ -56,14 +71,14 @@ FIELDS: Table = (
     honoured("stream_options", lambda value: take(STREAMING, mapping(value), "stream_options"), "", STREAMING),
     honoured("top_logprobs", whole(0, 20), f"with include {LOGPROBS}"),
     honoured("include", some(one_of(LOGPROBS, SEALED), 8), f"{LOGPROBS}; {SEALED}: thoughts are never sealed"),
-    honoured("tools", items.tools, "functions; the calls are parsed as Qwen and Hermes models write them"),
+    honoured("tools", items.tools, "functions; calls are found in the forms of Qwen, Hermes, Qwen3-Coder and Hunyuan"),
     honoured("tool_choice", tool_choice, "as at /v1/chat/completions"),
     honoured("parallel_tool_calls", yes_no),
     honoured("reasoning", lambda value: take(REASONING, mapping(value), "reasoning"), "", REASONING),
     honoured("text", lambda value: take(TEXT, mapping(value), "text"), "", TEXT),
     honoured("metadata", metadata, "given back"),
     honoured("chat_template_kwargs", mapping, "variables for the model's chat template"),
-    honoured("enable_thinking", yes_no, "as in chat_template_kwargs"),
+    *(each for each in thinking.FIELDS if each.name != "reasoning_effort"),
     *unmet("nothing is kept here: send the whole conversation as input", "previous_response_id", "conversation"),
     *unmet("nothing is kept here: send the whole conversation as input", "prompt"),
     *unmet("an answer is made while its client waits", "background", neutral=(False,)),
@@ -78,7 +93,8 @@ FIELDS: Table = (
     ),
 )  # fmt: skip
 PASSED = (
-    "model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking",
+    "model", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "enable_thinking", "thinking",
+    *thinking.BUDGETS,
     *(each.name for each in grammars.FIELDS),
 )  # fmt: skip
 
@@ -87,7 +103,9 @@ async def understood(call: Call, given: Mapping[str, Any]) -> Wish:
     """What is wished for, as a chat. Problem says which field stands against it."""
     if "input" not in given:
         raise refused("input", "input is missing: give a text or a list of items.")
-    asked = {name: given[name] for name in (*PASSED, *sampling.DIRECT, "rid", "request_id") if name in given}
+    asked = {
+        name: given[name] for name in (*PASSED, *grammars.NAMES, *sampling.DIRECT, "rid", "request_id") if name in given
+    }
     if "max_output_tokens" in given:
         asked["max_tokens"] = given["max_output_tokens"]
     if "effort" in given.get("reasoning", {}):
@@ -174,16 +192,19 @@ class Output:
         self.items.append(self._open)
 
     def _called(self, call: ToolCall) -> Iterator[dict[str, Any]]:
-        yield from self.close("completed")
-        index = len(self.items)
-        item = {"id": f"fc_{index}_{self.id}", "type": "function_call", "status": "in_progress", "call_id": call.id}
-        item |= {"name": call.name, "arguments": ""}
-        yield {"type": "response.output_item.added", "output_index": index, "item": dict(item)}
-        self._open = {**item, "arguments": call.arguments}
-        self.items.append(self._open)
-        place = {"item_id": item["id"], "output_index": index}
-        yield {"type": "response.function_call_arguments.delta", **place, "delta": call.arguments}
-        yield from self.close("completed")
+        """A call, or more of the arguments of the last one."""
+        if call.name:
+            yield from self.close("completed")
+            index = len(self.items)
+            item = {"id": f"fc_{index}_{self.id}", "type": "function_call", "status": "in_progress"}
+            item |= {"call_id": call.id, "name": call.name, "arguments": ""}
+            yield {"type": "response.output_item.added", "output_index": index, "item": dict(item)}
+            self._open = item
+            self.items.append(item)
+        if call.arguments and self._open is not None:
+            self._open["arguments"] += call.arguments
+            place = {"item_id": self._open["id"], "output_index": len(self.items) - 1}
+            yield {"type": "response.function_call_arguments.delta", **place, "delta": call.arguments}
 
 
 _NAMES = {"reasoning": "reasoning_text", "message": "output_text"}
@@ -281,7 +302,7 @@ async def _whole(call: Call, given: Mapping[str, Any], wish: Wish) -> dict[str, 
 
 async def _frames(call: Call, given: Mapping[str, Any], wish: Wish) -> Frames:
     """Numbered events; one that has begun and fails ends with response.failed."""
-    one, last, ended, number = Reply(wish), Delta(), list[End](), 0
+    one, last, ended, number = Reply(wish, eager=True), Delta(), list[End](), 0
     async with call.service.answers.known(wish.id, call.owner, "resp_") as live:
         told, output = _Told(live, given, wish), Output(live.id, wish.logprobs, wish.top)
 

@@ -15,13 +15,14 @@ from typing import Any
 import uvicorn
 
 from crane_app.engine.interface import EngineLike
-from crane_app.engine.request import ModelCard
+from crane_app.engine.request import ModelCard, Stats
 from crane_app.errors import BadInput, CraneError
 from crane_app.platform import addresses
 from crane_app.server.app import build
 from crane_app.server.fetching import Web
 from crane_app.server.guard import Access, App
 from crane_app.server.service import Limits
+from crane_app.server.shelf import Stock, Stored
 
 Opened = Callable[[], AbstractContextManager[tuple[EngineLike, dict[str, ModelCard]]]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -91,34 +92,45 @@ def serve(
     decode_tokens_per_seq: int,
     max_length: int | None,
     fetches: bool = False,
+    stored: Callable[[], dict[str, tuple[Any, ...]]] | None = None,
+    idle_s: float | None = None,
 ) -> int:
-    """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had."""
+    """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had.
+
+    stored: the arguments of shelf.Stored of every model that may be loaded when it is asked for, by name.
+    """
     loopback = addresses.is_loopback(host)
     if not loopback and not keys and not insecure:
         raise BadInput(
             f"At {host} other machines could use this server: set a key (--api-key or CRANE_API_KEY), or --insecure."
         )
-    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length, Web() if fetches else None)
+    look = None if stored is None else lambda: {name: Stored(*each) for name, each in stored().items()}
+    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length, Web() if fetches else None, Stock(look, idle_s))
     access = Access(keys, origins, loopback)
     _log()
     with bound(host, port) as listener, opened() as (engine, own):
         server = Server(build(engine, own, access, limits))
-        for line in banner(own, engine.stats().cache_nbytes, _url(listener), access, limits):
+        for line in banner(own, engine.stats(), _url(listener), access, limits):
             print(line, flush=True)
         server.run([listener])
     print("Ended.", flush=True)
     return 0
 
 
-def banner(own: dict[str, ModelCard], cache_nbytes: int, url: str, access: Access, limits: Limits) -> Iterator[str]:
+def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, limits: Limits) -> Iterator[str]:
     """What is served, how, where, and to whom."""
     for name, card in own.items():
         how = f"{card.architecture}, {card.backend} on {card.device} in {card.numbers}"
         yield f"model    {name}: {how}, {_room(card, limits)}"
-    yield f"cache    kv_bytes {cache_nbytes}, kv_budget: what the device gives; {limits.max_concurrent} answers at once"
+    room = max(stats.limit_nbytes - stats.weights_nbytes, 0) if stats.limit_nbytes else "what the device gives"
+    yield f"cache    kv_bytes {stats.cache_nbytes}, kv_budget {room}; {limits.max_concurrent} answers at once"
     whom = "this machine only" if access.loopback else "all machines that reach it"
     locked = f"{len(access.keys)} keys" if access.keys else "no key"
     yield f"access   {whom}, {locked}; web pages of {', '.join(access.origins) or 'this address only'}"
+    if limits.stock.look is not None:
+        yield "loading  other models of this computer, when a request names them"
+    if limits.stock.idle_s is not None:
+        yield f"unload   models that nobody has asked for in {limits.stock.idle_s / 60:g} minutes"
     if limits.web is not None:
         yield "fetches  addresses on the internet that requests name; none of this network"
     if not access.loopback and not access.keys:

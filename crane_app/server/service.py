@@ -16,7 +16,7 @@ from crane_app.server.answers import Answers
 from crane_app.server.fetching import Web, inside
 from crane_app.server.fields import Table, take
 from crane_app.server.problems import Problem, refused
-from crane_app.server.shelf import Offer
+from crane_app.server.shelf import NOTHING, Offer, Stock
 from crane_app.server.sse import until_gone
 from crane_app.server.templates import Templates
 
@@ -28,12 +28,14 @@ class Limits:
     """max_length: tokens of prompt and answer together, None for the model's context; the rest as the flags say.
 
     web: fetches what stands at the addresses that clients name; None where that is not allowed.
+    stock: what may be loaded when it is asked for, and when it goes again.
     """
 
     max_concurrent: int = 16
     decode_tokens_per_seq: int = 16
     max_length: int | None = None
     web: Web | None = None
+    stock: Stock = NOTHING
 
 
 @dataclass(frozen=True)

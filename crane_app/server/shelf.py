@@ -1,16 +1,18 @@
-"""The models that the server offers, by the names that its clients use."""
+"""The models that the server offers, by the names that its clients use; where allowed, loaded when asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from crane_app.engine.interface import EngineLike
-from crane_app.engine.request import ModelCard
+from crane_app.engine.request import ModelCard, Part
+from crane_app.server.answers import Answers, events
 from crane_app.server.problems import Problem
 
 FRESH_S = 1.0  # seconds for which the engine is not asked again what it has
+LOOKED_S = 30.0  # seconds for which the disk is not looked through again
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,50 @@ class Offered:
     since: int  # seconds since 1970
 
 
-class Offer:
-    """Those that the server was started with, under their names, and what else the engine has by its own."""
+@dataclass(frozen=True)
+class Stored:
+    """A model on disk that may be loaded. context: tokens, 0 if not said; the rest as EngineLike.load has it."""
 
-    def __init__(self, engine: EngineLike, own: dict[str, ModelCard]) -> None:
-        self._engine = engine
+    folder: str
+    context: int = 0
+    backend: str | None = None
+    device: str = "auto"
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What may be loaded when it is asked for, and how long one may be of no use. look: what is on disk, by name."""
+
+    look: Callable[[], Mapping[str, Stored]] | None = None
+    idle_s: float | None = None
+
+
+NOTHING = Stock()
+
+
+@dataclass
+class _Found:
+    stored: dict[str, Stored] = field(default_factory=dict)
+    at: float = float("-inf")
+
+
+class Offer:
+    """Those that the server was started with, under their names, and what else the engine has by its own.
+
+    With an idle time, models of the server's own loading leave the engine after it, and come back when asked for.
+    """
+
+    def __init__(self, answers: Answers, own: dict[str, ModelCard], stock: Stock) -> None:
+        self._answers, self._engine, self._stock = answers, answers.engine, stock
         self._own = {name: Offered(name, card, int(time.time())) for name, card in own.items()}
         self._others: dict[str, Offered] = {}
-        self._asked = 0.0
+        self._asked = float("-inf")
+        self._found = _Found()
+        self._gone: dict[str, Stored] = {}  # the server's own that were put away, by the engine's name
+        self._mine: set[str] = {card.name for card in own.values()}
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._watch: asyncio.Task[None] | None = None
 
     async def all(self) -> list[Offered]:
         """The server's own come first, also while the engine that had them is being started anew."""
@@ -45,15 +83,88 @@ class Offer:
             }
         return [*self._own.values(), *self._others.values()]
 
+    async def stored(self) -> Mapping[str, Stored]:
+        """What is on disk and not loaded, by name; nothing where loading is not allowed."""
+        if self._stock.look is None:
+            return {}
+        if time.monotonic() - self._found.at > LOOKED_S:
+            found = await asyncio.to_thread(self._stock.look)
+            self._found = _Found(dict(found), time.monotonic())
+        there = {offered.name for offered in await self.all()}
+        return {name: each for name, each in self._found.stored.items() if name not in there | self._gone.keys()}
+
     async def find(self, name: str | None, hears: bool = False) -> Offered:
-        """The model of that name; without one the first that answers, or hears. Problem 404 lists what there is."""
+        """The model of that name, loaded if it may be; without one the first that answers, or hears.
+
+        Problem 404 lists what there is.
+        """
+        found = await self._loaded(name, hears)
+        if found is None and name is not None and name in (stored := await self.stored()):
+            await self._load(name, stored[name])
+            found = await self._loaded(name, hears)
+        if found is None:
+            listed = ", ".join(self._listed([*(o.name for o in await self.all()), *await self.stored()])) or "none"
+            what = "No model is loaded that can do this" if name is None else f"There is no model '{name:.200}' here"
+            raise Problem(404, f"{what}. There are: {listed}.", "model", "model_not_found")
+        if found.card.name in self._gone:
+            await self._load(found.card.name, self._gone[found.card.name])
+        self._touch(found.card.name)
+        return found
+
+    async def _loaded(self, name: str | None, hears: bool) -> Offered | None:
         if name is not None and name in self._own:
             return self._own[name]
         there = await self.all()
-        fitting = [offered for offered in there if offered.card.hears == hears]
-        found = next((o for o in there if o.name == name), None) if name is not None else next(iter(fitting), None)
-        if found is not None:
-            return found
-        listed = ", ".join(offered.name for offered in there) or "none"
-        what = "No model is loaded that can do this" if name is None else f"There is no model '{name:.200}' here"
-        raise Problem(404, f"{what}. There are: {listed}.", "model", "model_not_found")
+        if name is None:
+            return next((offered for offered in there if offered.card.hears == hears), None)
+        return next((offered for offered in there if offered.name == name), None)
+
+    @staticmethod
+    def _listed(names: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(names))[:50]
+
+    async def _load(self, name: str, stored: Stored) -> None:
+        """Load a model under the engine's name, once for all who wait for it."""
+        async with self._loading.setdefault(name, asyncio.Lock()):
+            if name not in self._gone and any(o.card.name == name for o in await self.all()):
+                return
+            stream = self._engine.load(stored.folder, name, stored.backend, stored.device, stored.dtype)
+            try:
+                async for event in events(stream):
+                    if isinstance(event, Part):
+                        self._mine.add(name)
+                        self._gone.pop(name, None)
+                        self._asked = float("-inf")
+                        self._touch(name)
+                if stream.end is not None and stream.end.reason != "stop":
+                    raise Problem(503, f"{name:.200} cannot be loaded: {stream.end.error}", "model", "not_loaded")
+            finally:
+                if stream.end is None:
+                    stream.cancel()
+
+    # Models that nobody asks for
+
+    def _touch(self, name: str) -> None:
+        self._answers.used[name] = time.monotonic()
+        if self._stock.idle_s is not None and self._watch is None:
+            self._watch = asyncio.get_running_loop().create_task(self._put_away(self._stock.idle_s))
+
+    async def _put_away(self, idle_s: float) -> None:
+        """Unload what has not been asked for in so many seconds."""
+        while True:
+            await asyncio.sleep(min(idle_s / 4, 30.0))
+            for name in [*self._mine]:
+                last = self._answers.used.get(name)
+                if last is not None and time.monotonic() - last >= idle_s and not self._answers.busy[name]:
+                    await self._unload(name)
+
+    async def _unload(self, name: str) -> None:
+        card = next((o.card for o in await self.all() if o.card.name == name), None)
+        if card is None or name in self._gone:
+            return
+        if any(offered.card.name == name for offered in self._own.values()):
+            self._gone[name] = Stored(card.folder, card.context, card.backend, card.device, card.dtype)
+        else:
+            self._mine.discard(name)
+        self._asked = float("-inf")
+        await asyncio.to_thread(self._engine.unload, name)

@@ -60,6 +60,10 @@ class Choice:
     must: bool = False
 
 
+@shaped(anyOf=[
+    {"enum": ["auto", "none", "required"]},
+    {"type": "object", "properties": {"type": {"const": "function"}}, "required": ["type"]},
+])  # fmt: skip
 def choice(value: Any) -> str:
     """auto, none, required, or the name of a function behind a colon."""
     if value in ("auto", "none", "required") and isinstance(value, str):

@@ -28,6 +28,8 @@ def _buttons(c: Colours, kind: str) -> str:
     QToolButton:focus, QPushButton:focus {{ border: 2px solid {c.accent}; padding: 6px 11px; }}
     QToolButton:pressed, QPushButton:pressed {{ background: {c.line}; }}
     QToolButton:checked {{ background: {c.mark}; }}
+    QFileDialog QToolButton {{ padding: 3px; }}
+    QFileDialog QToolButton:focus {{ padding: 2px; }}
     QToolButton:disabled, QPushButton:disabled {{ background: transparent; color: {c.disabled}; }}
     QToolButton::menu-indicator {{ image: none; }}
     QToolButton[look~="picker"] {{ padding-right: {side + 14}px; }}

@@ -65,7 +65,7 @@ def runners(tmp_path: Path) -> tuple[Runner, Runner]:
     runner = graphs.DecodeRunner(fast.backend, fast.runner.model)
     if DEVICE == "cpu":
         fast.backend.ops = fast.runner.model.ops = RowOps(runner.cache)
-    return plain.runner, runner
+    return Runner(plain.backend, plain.runner.model), runner
 
 
 def decode(runner: Runner, draw: Sampling | None = None, prompts: tuple[int, ...] = PROMPTS) -> list[list[int]]:

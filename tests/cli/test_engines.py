@@ -94,3 +94,21 @@ def test_one_of_its_own_where_none_can_be_used(capsys, folder, monkeypatch, erro
 
     monkeypatch.setattr("crane_app.engine.process.client.connect", connect)
     assert told(capsys, folder, "--cpu")[1] == ""
+
+
+def test_a_model_that_was_downloaded_is_named_by_its_id(capsys, monkeypatch, tmp_path, running):
+    # GIVEN a model in the cache
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    write_chat(tmp_path / "models--birds--tiny" / "snapshots" / ("a" * 40))
+    # WHEN it is named as it was when it was downloaded, THEN it answers, and is called so
+    told(capsys, "birds/tiny", "--cpu", "--dtype", "float32")
+    assert [card.name for card in running.models()] == ["birds/tiny"]
+    # AND is the loaded one, also by the last part of its id
+    told(capsys, "tiny")
+    assert len(running.models()) == 1
+    # AND one that is not here is not looked for in the engine's folder
+    assert main(["generate", "-m", "birds/big", "--prompt", "hi"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "There is no model 'birds/big' on this computer, nor a folder of that name. Here are: birds/tiny. "
+        "To get it: crane models get birds/big\n"
+    )

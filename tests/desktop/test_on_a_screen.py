@@ -138,15 +138,25 @@ def serving(desk: Screen, model: str, port: int) -> tuple[subprocess.Popen[bytes
     desk.press(window, "ctrl+6")
     place = desk.geometry(window)
     desk.do("mousemove", "--sync", str(place["X"] + SWITCH[0]), str(place["Y"] + SWITCH[1]))
-    # The view may still be on its way; a second click would switch it off again.
-    until(lambda: desk.do("getwindowname", window).startswith("Crane") and answers_to_click(desk, port), "a server")
+    # The view may still be on its way; but a second click on one that is there would switch it off again.
+    until(lambda: desk.do("click", "1") == "" and is_begun(program.pid), "a server that is begun", seconds=60)
+    until(lambda: is_there(port), "a server", seconds=90)
     return program, OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=30)
 
 
-def answers_to_click(desk: Screen, port: int) -> bool:
-    desk.do("click", "1")
+def is_begun(window: int) -> bool:
+    """Whether the window's process starts a server within a while."""
+
+    def started() -> bool:
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                command = status.with_name("cmdline").read_bytes().split(b"\0")
+                if b"--tied" in command and f"PPid:\t{window}\n" in status.read_text():
+                    return True
+        return False
+
     with contextlib.suppress(AssertionError):
-        return bool(until(lambda: is_there(port), "health", seconds=15))
+        return bool(until(started, "a process", seconds=10))
     return False
 
 

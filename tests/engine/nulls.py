@@ -13,6 +13,7 @@ from crane_app.backends.draw import GREEDY
 from crane_app.contract import Device, Sampling
 from crane_app.engine.engine import Engine
 from crane_app.engine.loading import Loaded
+from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelved
 from crane_app.engine.null import NullRunner
 from crane_app.engine.request import End, ModelCard, Piece, Reason, Resolved, Stream
@@ -139,6 +140,13 @@ class NullBackend:
 
     def trim(self) -> None:
         self.trims += 1
+
+
+class Always(Gain):
+    """Guesses whenever there is something to guess."""
+
+    def worth(self, rows: int) -> bool:
+        return True
 
 
 def shelved(runner: NullRunner, name: str = "null", context: int = 4096, letters: bool = True) -> Shelved:

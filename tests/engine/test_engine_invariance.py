@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from crane_app.contract import BLOCK, Drawn, Sampling
+from crane_app.engine import lookup
 from crane_app.engine.generation import generate
 from crane_app.engine.loading import Loaded, load
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import Piece, Resolved
 from crane_app.engine.scheduler import Plan, Scheduler
 from crane_app.engine.sequence import Sequence
+from tests.engine.nulls import Always
 from tests.models.scramble import golden
 
 CASES = ["near_flat", *(pytest.param(case, marks=pytest.mark.soak) for case in ("qwen3", "mistral"))]
@@ -267,6 +269,38 @@ def test_32_requests_with_forced_eviction_are_as_alone(loaded):
     assert told.scheduler.evictions > 3
 
 
+# Guessed
+
+
+@pytest.mark.parametrize("every", [0, 4], ids=["and stays", "and is evicted"])
+def test_guessed_is_as_drawn_one_by_one(loaded, every, monkeypatch):
+    """With guesses that are right for a while and then wrong, of all lengths; log-probabilities too."""
+    asked, rng, known = wishes(loaded, 5, seed=50), random.Random(51), {}
+    asked = [replace(wish, held=False, most=40) for wish in asked]
+    for wish in asked:
+        known[wish.prompt] = [*wish.prompt, *(d.token for d in cold(loaded, wish))]
+
+    def foresee(tokens: np.ndarray, most: int) -> np.ndarray:
+        whole = next(k for p, k in known.items() if tuple(tokens[: len(p)]) == p)
+        ahead = whole[len(tokens) :][: max(rng.choice([0, 1, 3, most]), 0)][: max(most, 0)]
+        if ahead and rng.random() < 0.4:
+            ahead[-1] = (ahead[-1] + 1) % loaded.vocabulary
+        return np.array(ahead, np.int32)
+
+    monkeypatch.setattr(lookup, "draft", foresee)
+    guesses: list[int] = []
+
+    def together(story: Story, asked: list[Wish]) -> None:
+        if len(asked) > 1:
+            story.scheduler.gain = Always()
+            monkeypatch.setattr(story.scheduler.gain, "note", lambda rows, guessed, *_: guesses.append(guessed))
+        all_at_once(story, asked)
+
+    told = assert_as_alone(loaded, together, asked, every)
+    assert sum(guesses) > 8
+    assert told.scheduler.evictions > 3 or not every
+
+
 # Prefixes
 
 
@@ -369,3 +403,19 @@ def test_evicted_over_a_generated_turn_is_as_if_it_were_not(loaded):
     (calm, _), (pressed, story) = reusing(loaded, first, then), reusing(loaded, first, then, every=3)
     assert pressed == calm
     assert story.scheduler.evictions > 3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("every", range(1, 9))
+def test_32_requests_evicted_at_every_kth_step_are_all_as_alone(loaded, every):
+    """All of them, of all lengths, ways of drawing and shared beginnings."""
+    shared = some_prompt(loaded, 2 * BLOCK + 9, seed=30 + every)
+    asked = wishes(loaded, 24, seed=40 + every)
+    asked += [Wish((*shared[: 100 * i], i), SAMPLINGS[i % 5], 14, choice=i) for i in range(8)]
+    told = Story(loaded, every)
+    told.scheduler.most_rows = told.scheduler.cap = 32
+    all_at_once(told, asked)
+    identical = [got == cold(loaded, wish) for wish, got in told.end().items()]
+    print(f"{sum(identical)} of {len(identical)} replies identical, {told.scheduler.evictions} evictions")
+    assert all(identical)
+    assert told.scheduler.evictions > 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crane_app.contract import BLOCK, Sampling, Work
 from crane_app.engine.null import NullRunner
-from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import LANES, Resolved
 from crane_app.engine.scheduler import STEP_TOKENS, Plan, Scheduler
 from crane_app.engine.sequence import AGEING
@@ -32,7 +32,7 @@ PENALISED = Sampling(temperature=0.7, repetition_penalty=1.2, presence_penalty=0
 class World:
     """A scheduler over a NullRunner. asked: each choice with the arguments of `alone`."""
 
-    def __init__(self, rows: int = 8, budget: int = 2**40, batched: bool = True, reuse: Reuse = "all"):
+    def __init__(self, rows: int = 8, budget: int = 2**40, batched: bool = True, **how: Any):
         self.bad: set[int] = set()  # cache rows at whose works the device fails
         self.dead = False
         self.broken_reads: set[int] = set()
@@ -40,7 +40,7 @@ class World:
         self.asked: list[tuple[Told, tuple]] = []
         self.works: list[Sequence[Work]] = []
         self.runner = NullRunner(table, VOCABULARY, budget, batched, on_launch=self._launched, on_read=self._read)
-        self.scheduler = Scheduler(self.runner, most_rows=rows, reuse=reuse)
+        self.scheduler = Scheduler(self.runner, most_rows=rows, **how)
 
     def _launched(self, works: Sequence[Work]) -> None:
         try:

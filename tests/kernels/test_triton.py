@@ -64,10 +64,30 @@ def test_rope_turns_what_it_should(ops, draw, dtype, pairs, turned):
     close(ops.fast.rope(x, rotary, pairs), ops.plain.rope(x, rotary, pairs), dtype)
 
 
+def test_rope_where_each_pair_has_a_stream_of_positions(ops, draw):
+    x, axis = draw(3, 2, 24, dtype="float32"), np.array([0, 1, 2] * 4)
+    positions = np.array([[0, 5, 700], [1, 5, 2], [9, 5, 3]], np.int32)
+    rotary = ops.plain.rotary(positions, 1e4 ** -(np.arange(12) / 12), axis)
+    close(ops.fast.rope(x, rotary), ops.plain.rope(x, rotary), "float32")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_swiglu_over_more_than_one_block(ops, draw, dtype):
     gate, up = draw(2, 2 * 1100, dtype=dtype).chunk(2, -1)
     close(ops.fast.swiglu(gate, up), ops.plain.swiglu(gate, up), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("inputs", "outputs", "bias"), [(96, 70, True), (1300, 35, False)])
+def test_the_product_of_one_row(ops, draw, monkeypatch, dtype, inputs, outputs, bias):
+    from crane_app.backends.torch.kernels import products
+    from crane_app.backends.torch.leaf import Leaf, Product
+
+    monkeypatch.setattr(products, "PROGRAMS", 16)  # so that each has several outputs, and the last one fewer
+    weight = draw(outputs, inputs, dtype=dtype) * inputs**-0.5
+    w = Leaf((outputs, inputs), product=Product(weight, (), draw(outputs, dtype=dtype) if bias else None, (outputs,)))
+    x = draw(1, 2 * inputs, dtype=dtype)[:, inputs:]
+    close(ops.fast.linear(x, w), ops.plain.linear(x.contiguous(), w), dtype, ulps=32 if dtype == "float32" else 8)
 
 
 def rows_of(draw, device, dtype: str, dim: int) -> SimpleNamespace:

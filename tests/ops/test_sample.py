@@ -465,6 +465,12 @@ def test_a_mask_comes_before_everything_else(backend, case):
     assert unsure <= 3
 
 
+def test_a_masked_draw_is_never_taken_for_a_plain_greedy_one():
+    """What is captured in a graph draws the likeliest of all tokens."""
+    assert plan_draw([work(Sampling())], [0]).greedy
+    assert not plan_draw([work(Sampling()), replace(work(Sampling(), row=1), allowed=bits([1]))], [0, 0]).greedy
+
+
 @pytest.mark.parametrize("vocabulary", [31, 32, 33, 64, 199])
 def test_every_bit_of_a_mask_is_its_tokens_own(backend, vocabulary):
     works = [replace(work(Sampling(), row=i), allowed=bits([i], vocabulary)) for i in range(vocabulary)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -84,3 +85,17 @@ def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def tiny(tiny_engine: Engine) -> Iterator[Serving]:
     with serving(tiny_engine) as served:
         yield served
+
+
+@pytest.fixture
+def files() -> Iterator[None]:
+    """As many open files as this user may have: both ends of every connection are in this process."""
+    if sys.platform == "win32":  # has no such limit
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -64,10 +64,12 @@ def test_a_long_list_of_messages(plain):
     assert plain.http.post("/v1/chat/completions", content=body).status_code == 400
 
 
-def test_fifty_sockets_that_say_nothing_keep_nobody_waiting(plain):
-    idle = [socket.create_connection(("127.0.0.1", plain.port)) for _ in range(50)]
+@pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.soak)])
+def test_sockets_that_say_nothing_keep_nobody_waiting(plain, files, count):
+    begun = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    idle = [socket.create_connection(("127.0.0.1", plain.port)) for _ in range(count)]
     for number, sock in enumerate(idle):
-        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"[: number + 1])
+        sock.sendall(begun[: number % len(begun) + 1])
     assert plain.http.post("/v1/chat/completions", content=GOOD).status_code == 200
     for sock in idle:
         sock.close()

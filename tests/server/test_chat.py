@@ -177,7 +177,11 @@ def test_the_servers_own_limit_of_length(tiny_engine):
         ),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
-        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"reasoning_effort": "utmost"}, "reasoning_effort"),
+        ({"thinking_budget": -1}, "thinking_budget"),
+        ({"thinking_budget": 1, "max_thinking_tokens": 2}, "max_thinking_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "thinking"),
+        ({"thinking": True}, "thinking"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"temprature": 0.5}, "temprature"),
         ({"messages": []}, "messages"),
@@ -260,6 +264,47 @@ def test_a_tag_inside_an_answer_is_its_own_word():
 def test_a_thought_may_stay_in_the_content():
     with scripted(*said("<think>Hm</think>", "Yes")) as server:
         assert both(server, extra_body={"separate_reasoning": False}) == [("", "<think>Hm</think>Yes")] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "budget", "enabled"),
+    [
+        ({"thinking_budget": 7}, 7, None),
+        ({"max_thinking_tokens": 7}, 7, None),
+        ({"thinking": {"type": "enabled", "budget_tokens": 7}}, 7, True),
+        ({"thinking": {"type": "disabled"}}, None, False),
+        ({"reasoning_effort": "none"}, None, False),
+        ({"reasoning_effort": "medium", "max_tokens": 100}, 50, True),
+        ({"reasoning_effort": "low"}, 102, True),
+        ({"reasoning_effort": "high", "max_completion_tokens": 10**6}, 3276, True),
+        ({"reasoning_effort": "high", "thinking_budget": 7, "enable_thinking": False}, 7, False),
+        ({}, None, None),
+    ],
+)
+def test_how_long_it_may_think(fields, budget, enabled):
+    """A count, or a share of the answer's tokens: of what is asked for, else of 512, else of the context."""
+    with scripted(*said("Yes")) as server:
+        assert raw(server, **fields).status_code == 200
+        request = server.engine.requests[-1]
+        assert (request.asked.thinking_budget, request.template.get("enable_thinking")) == (budget, enabled)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_thought_ends_with_its_budget(tiny, stream):
+    extra = {"enable_thinking": True, "thinking_budget": 5, "ignore_eos": True}
+    got = ask(tiny, max_tokens=20, temperature=0.0, extra_body=extra, stream=stream)
+    if not stream:
+        message, usage = got.choices[0].message, got.usage
+        assert usage.completion_tokens_details.reasoning_tokens == 6, "the thought and the tag that closes it"
+        assert message.reasoning_content
+        assert message.reasoning == message.reasoning_content
+        assert message.content
+    else:
+        deltas = [chunk.choices[0].delta for chunk in got]
+        whole = ask(tiny, max_tokens=20, temperature=0.0, extra_body=extra).choices[0].message
+        thought = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
+        assert thought == whole.reasoning_content
+        assert "".join(delta.content or "" for delta in deltas) == whole.content
 
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]

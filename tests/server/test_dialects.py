@@ -96,7 +96,7 @@ def test_what_was_said_before_reaches_the_template():
         ({"messages": None}, "messages"),
         ({"messages": "x"}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "image"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "thinking"),
+        ({"thinking": {"type": "deep"}}, "thinking"),
         ({"tools": [TOOL], "tool_choice": {"type": "often"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "nobody"}}, "tool_choice"),
@@ -166,6 +166,10 @@ def test_thoughts_and_calls_in_lines():
         assert (message["thinking"], message["content"]) == ("Hm", "Let me see.\n")
         assert message["tool_calls"] == [{"function": {"name": "weather", "arguments": {"city": "Köln"}}}]
         assert server.engine.requests[-1].template["enable_thinking"] is True
+        ollama(server, think="low", options={"num_predict": 100})
+        assert server.engine.requests[-1].asked.thinking_budget == 20
+        claude(server, thinking={"type": "enabled", "budget_tokens": 30})
+        assert server.engine.requests[-1].asked.thinking_budget == 30
 
 
 def test_what_there_is(tiny):
@@ -181,7 +185,7 @@ def test_what_there_is(tiny):
     ("path", "fields", "word"),
     [
         ("chat", {"format": "xml"}, "format"),
-        ("chat", {"think": "high"}, "think"),
+        ("chat", {"think": "utmost"}, "think"),
         ("chat", {"options": {"mirostat": 2}}, "options.mirostat"),
         ("chat", {"options": {"num_predict": 0}}, "options.num_predict"),
         ("chat", {"options": {"temperatur": 2}}, "options.temperatur"),

@@ -208,3 +208,20 @@ def test_it_holds_after_the_thought_there_may_be(prompt, thinks, thought):
 def test_a_grammar_that_fails_under_way_names_its_field():
     with serving(Scripted(failed(BadGrammar("regex cannot be kept to: it is too complex.")))) as server:
         assert ask(server, regex="a").json()["error"]["param"] == "regex"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses(tiny, stream):
+    wanted = {"format": {"type": "json_schema", "name": "pet", "schema": PET, "strict": True}}
+    got = tiny.openai().responses.create(model="tiny", input="Hello", text=wanted, stream=stream, max_output_tokens=200)
+    response = list(got)[-1].response if stream else got
+    assert response.status == "completed"
+    assert json.loads(response.output_text)["kind"] in ("cat", "dog")
+    assert response.text.format.name == "pet"
+    parsed = tiny.openai().responses.parse(model="tiny", input="Hello", text_format=Pet, max_output_tokens=200)
+    assert isinstance(parsed.output_parsed, Pet)
+    bad = ask(tiny, "/v1/responses", input="Hi", text={"format": {"type": "json_schema", "schema": {"type": "x"}}})
+    assert (bad.status_code, bad.json()["error"]["param"]) == (400, "text.format")
+    assert (
+        ask(tiny, "/v1/responses", input="Hi", guided_choice=["yes"]).json()["output"][0]["content"][0]["text"] == "yes"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from crane_app.engine.engine import Engine
 from crane_app.engine.null import NullRunner
-from crane_app.engine.request import Asked, Request
+from crane_app.engine.request import Asked, Request, Stream
 from crane_app.server.guard import Access
 from crane_app.server.service import Limits
 from tests.engine.nulls import VOCABULARY, alone, engine, resolved, shelved, table
@@ -40,6 +41,12 @@ def expected(number: int) -> str:
     return alone([number % 90 + 1, 5, 7], resolved(TOKENS))[1]
 
 
+def streams_left() -> int:
+    """Requests that something still holds on to, after they have ended."""
+    gc.collect()
+    return sum(isinstance(each, Stream) for each in gc.get_objects())
+
+
 def empty(server: Serving, seconds: float = 10.0) -> bool:
     """Whether nothing is under way any more: no row, no seat; and, kept beginnings dropped, no byte of the cache."""
     until = time.monotonic() + seconds
@@ -53,28 +60,33 @@ def empty(server: Serving, seconds: float = 10.0) -> bool:
     return False
 
 
-def test_fifty_clients_on_sixteen_seats(nulls):
+@pytest.mark.parametrize("clients", [50, pytest.param(1000, marks=pytest.mark.soak)])
+def test_many_clients_on_sixteen_seats(nulls, files, clients):
     """Streams and whole answers mixed: each is word for word what it would be alone."""
+    before = streams_left()
 
     async def one(client: httpx.AsyncClient, number: int) -> str:
         got = await client.post("/v1/completions", json=body(number, stream=number % 2 == 0))
         assert got.status_code == 200, got.text
         if number % 2:
             return got.json()["choices"][0]["text"]
-        frames = [frame.removeprefix("data: ") for frame in got.text.split("\n\n") if frame]
+        frames = [frame.removeprefix("data: ") for frame in got.text.split("\n\n") if frame.startswith("data")]
         return "".join(json.loads(frame)["choices"][0]["text"] for frame in frames[:-1])
 
     async def all_of_them() -> list[str]:
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=nulls.url, timeout=60, limits=limits) as client:
-            return await asyncio.gather(*(one(client, number) for number in range(50)))
+        async with httpx.AsyncClient(base_url=nulls.url, timeout=600, limits=limits) as client:
+            return await asyncio.gather(*(one(client, number) for number in range(clients)))
 
-    assert asyncio.run(all_of_them()) == [expected(number) for number in range(50)]
+    assert asyncio.run(all_of_them()) == [expected(number) for number in range(clients)]
     assert empty(nulls)
+    assert streams_left() <= before
 
 
-def test_a_hundred_hang_up_at_any_moment(nulls):
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.soak)])
+def test_a_hundred_hang_up_at_any_moment(nulls, files, times):
     """Before it is admitted, under way, at the end; the next one is served as ever."""
+    before = streams_left()
     chance = random.Random(7)
 
     async def one(client: httpx.AsyncClient, number: int) -> None:
@@ -91,8 +103,10 @@ def test_a_hundred_hang_up_at_any_moment(nulls):
         async with httpx.AsyncClient(base_url=nulls.url, timeout=60, limits=limits) as client:
             await asyncio.gather(*(one(client, number) for number in range(100)))
 
-    asyncio.run(all_of_them())
-    assert empty(nulls)
+    for _ in range(times):
+        asyncio.run(all_of_them())
+        assert empty(nulls)
+    assert streams_left() <= before
     assert nulls.http.post("/v1/completions", json=body(1)).json()["choices"][0]["text"] == expected(1)
 
 

@@ -59,7 +59,7 @@ def running(folder) -> Iterator[Process]:
 
 def test_the_banner_says_what_is_served(running):
     assert re.search(r"mine: \w+, torch on cpu in \w+, 50000 tokens of context", running.said)
-    assert "kv_bytes 0, kv_budget" in running.said
+    assert re.search(r"kv_bytes 0, kv_budget \d+; 16 answers at once", running.said)
     assert "this machine only, no key" in running.said
     assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["id"] == "mine"
 
@@ -156,6 +156,11 @@ def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):
     assert (told["fetches"], told["insecure"]) == (False, False)
     assert main(["serve", "-m", str(folder), "--allow-url-fetch"], server=server) == 0
     assert told["fetches"] is True
+    assert (told["stored"], told["idle_s"]) == (None, None)
+    monkeypatch.setenv("CRANE_MODEL_FOLDERS", str(folder.parent))
+    assert main(["serve", "-m", str(folder), "--allow-load", "--idle-unload", "2.5"], server=server) == 0
+    assert told["stored"]()[folder.name] == (str(folder), 100_000, None, "auto", None)
+    assert told["idle_s"] == 150
     monkeypatch.setenv("CRANE_API_KEY", "a, b")
     monkeypatch.setenv("CRANE_PORT", "9000")
     assert main(["serve", "-m", str(folder)], server=server) == 0

@@ -203,3 +203,22 @@ def test_the_form_is_found_where_a_template_takes_no_calls():
     with serving(Strict(*said("x"), prompt="call <function=example> ")) as server:
         ask(server, tool_choice="required")
         assert "<function=switch>" in server.engine.requests[-1].asked.grammar.text
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "switch"}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses(calling, choice, stream):
+    tools = [{"type": "function", "name": "switch", "parameters": SWITCH}]
+    got = calling.openai().responses.create(
+        model="tiny", input="Hello", tools=tools, tool_choice=choice, parallel_tool_calls=False, stream=stream,
+        temperature=1.0, max_output_tokens=300,
+    )  # fmt: skip
+    events = list(got) if stream else []
+    response = events[-1].response if stream else got
+    (item,) = response.output
+    assert (item.type, item.name, response.status) == ("function_call", "switch", "completed")
+    assert json.loads(item.arguments)["room"] in ("hall", "attic")
+    assert response.tool_choice == choice or response.tool_choice.name == "switch"
+    deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert not stream or (len(deltas) > 2 and "".join(deltas) == item.arguments)
+    assert [event.type for event in events].count("response.function_call_arguments.done") == stream

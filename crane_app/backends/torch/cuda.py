@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-from crane_app.backends.torch.leaf import Leaf
+from crane_app.backends.torch.leaf import Leaf, Product
 from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import DecodeStep
 
@@ -21,9 +21,14 @@ class KernelOps(Ops):
 
     def __init__(self, device: torch.device):
         super().__init__(device)
-        from crane_app.backends.torch.kernels import attention, rows
+        from crane_app.backends.torch.kernels import attention, products, rows
 
-        self._attention, self._rows = attention, rows
+        self._attention, self._products, self._rows = attention, products, rows
+
+    def _product(self, x: torch.Tensor, product: Product) -> torch.Tensor:
+        if product.weight is not None and x.shape[0] == 1 and x.stride(1) == 1:
+            return self._products.linear(x, product.weight, product.bias)
+        return super()._product(x, product)
 
     def rms_norm(self, x, w: Leaf, eps: float):
         return self._rows.rms_norm(x, w.weight, eps)

@@ -35,16 +35,19 @@ class Ops:
 
     def linear(self, x, w: Leaf):
         if w.product is not None:
-            return _product(x, w.product)
+            return self._product(x, w.product)
         if len(w.group.matrices) == len(w.group.sizes):
             return _share(x, w.group, w.place)
-        return _product(x, w.group).split(w.group.sizes, -1)[w.place]
+        return self._product(x, w.group).split(w.group.sizes, -1)[w.place]
 
     def linears(self, x, ws: tuple[Leaf, ...]):
         group = ws[0].group
         if group is None or any(w.group is not group or w.place != i for i, w in enumerate(ws)):
             return tuple(self.linear(x, w) for w in ws)
-        return _product(x, group).split(group.sizes, -1)[: len(ws)]
+        return self._product(x, group).split(group.sizes, -1)[: len(ws)]
+
+    def _product(self, x: torch.Tensor, product: Product) -> torch.Tensor:
+        return _product(x, product)
 
     def rms_norm(self, x, w: Leaf, eps: float):
         wide = x.float()

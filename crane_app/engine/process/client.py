@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,15 @@ class Client:
     def open(self, job: Job) -> Stream:
         stream = RemoteStream(job.id or _fresh(), WORKING, job.model or "", self._notice)
         return self._send(stream, "open", {"job": job})
+
+    def embed(
+        self, model: str, texts: Sequence[str | Sequence[int]], pooling: str = "last", normalise: bool = True
+    ) -> Stream:
+        options = {"pooling": pooling, "normalise": normalise}
+        return self.open(Job("embed", [x if isinstance(x, str) else list(x) for x in texts], options, model))
+
+    def score(self, model: str, text: str | Sequence[int], top: int = 0) -> Stream:
+        return self.open(Job("score", text if isinstance(text, str) else list(text), {"top": top}, model))
 
     def load(
         self,

@@ -236,7 +236,7 @@ class Question(Message):
     def _file(self, attachment) -> QWidget:
         label = ElidedLabel(self.tr("Attached file"))
         label.setProperty("look", "muted")
-        lines = attachment.text.count("\n") + 1
+        lines = len(attachment.text.splitlines())
         label.setText(self.tr("{name}, {lines} lines").format(name=attachment.name, lines=lines))
         return label
 

@@ -41,7 +41,7 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, pairs: bool) -> 
     count, heads, size = x.shape
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if y.numel():
-        turned = cos.shape[-1]
+        turned, cos, sin = cos.shape[-1], cos.contiguous(), sin.contiguous()
         width = triton.next_power_of_2(max(turned, size - 2 * turned))
         _rope[(count, heads)](x, cos, sin, y, x.stride(0), x.stride(1), size, turned, PAIRS=pairs, WIDTH=width)
     return y

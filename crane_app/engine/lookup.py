@@ -1,0 +1,64 @@
+"""What a text may go on with, looked up in the text itself, and whether guessing so pays on this machine.
+
+A guess costs a span for each of its tokens and is right or dropped: what is drawn never depends on it.
+Source: prompt lookup decoding, github.com/apoorvumang/prompt-lookup-decoding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LAST = 3  # tokens that must have stood there before
+FIRST, MOST = 4, 16  # tokens of a guess: at first, and when guesses turn out right
+ROWS = 4  # rows in a step up to which its device has time to spare
+AGAIN = 64  # tokens after which what was slower is tried once more
+NOTHING = np.zeros(0, np.int32)
+NEWEST = 0.2  # weight of the newest measurement
+
+
+def draft(tokens: np.ndarray, most: int) -> np.ndarray:
+    """Up to `most` tokens that once followed the last ones of tokens int32 [L]; none where these are new."""
+    if most <= 0 or len(tokens) <= LAST:
+        return tokens[:0]
+    last, before = tokens[-LAST:], tokens[:-1]
+    same = np.ones(len(before) - LAST + 1, bool)
+    for i in range(LAST):
+        same &= before[i : len(before) - LAST + 1 + i] == last[i]
+    ends = np.flatnonzero(same) + LAST
+    if not len(ends):
+        return tokens[:0]
+    long = ends[ends + most <= len(tokens)]
+    start = long[-1] if len(long) else ends[0]
+    return tokens[start : start + most]
+
+
+@dataclass
+class Gain:
+    """Seconds a token costs with guesses and without, by how many rows decode together; measured as they run."""
+
+    clock: Callable[[], float] = time.perf_counter
+    _costs: dict[tuple[int, bool], float] = field(default_factory=dict)
+    _refused: int = 0
+    _last: float = 0.0
+
+    def worth(self, rows: int) -> bool:
+        """Whether to guess in the next step."""
+        plain, guessed = (self._costs.get((rows, way)) for way in (False, True))
+        if rows > ROWS or plain is None:
+            return False
+        if guessed is None or guessed < plain:
+            return True
+        self._refused += 1
+        return self._refused % AGAIN == 0
+
+    def note(self, rows: int, guessed: bool, tokens: int, launched: float) -> None:
+        """A step in which rows decode has been read; `launched` is when it was, on our clock."""
+        now = self.clock()
+        seconds = (now - max(launched, self._last)) / max(tokens, 1)
+        self._last = now
+        before = self._costs.get((rows, guessed), seconds)
+        self._costs[rows, guessed] = before + NEWEST * (seconds - before)

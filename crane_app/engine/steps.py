@@ -1,0 +1,40 @@
+"""A step of one model as the scheduler sees it: planned, on the device, or failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crane_app.contract import Pending, Work
+from crane_app.engine.sequence import Sequence
+
+
+@dataclass
+class Plan:
+    """The works of a step and whose they are; lengths are the rows' before it. making: keys of whole prompt blocks."""
+
+    works: list[Work] = field(default_factory=list)
+    sequences: list[Sequence] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    making: set[bytes] = field(default_factory=set)
+
+    def add(self, sequence: Sequence, length: int, work: Work) -> None:
+        self.works.append(work)
+        self.sequences.append(sequence)
+        self.lengths.append(length)
+
+
+@dataclass
+class Launched:
+    """A step on the device; at: when it was launched, where somebody measures."""
+
+    pending: Pending
+    plan: Plan
+    at: float = 0.0
+
+
+@dataclass
+class Failed:
+    """A step that could not be launched or read, set back already."""
+
+    sequences: list[Sequence]
+    error: Exception

@@ -1,0 +1,150 @@
+"""Guesses: what is looked up, when it pays, and that nothing that is drawn depends on it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from crane_app.engine import lookup
+from crane_app.engine.lookup import AGAIN, LAST, MOST, ROWS, Gain, draft
+from tests.engine.nulls import VOCABULARY, Always, resolved, table
+from tests.engine.test_scheduler import ROW, World, a_prompt, a_wish
+
+
+def sought(tokens: list[int], most: int) -> list[int]:
+    """By the words of `draft`: the latest place with enough behind it, else the first of all."""
+    last = tokens[-LAST:]
+    places = [i + LAST for i in range(len(tokens) - LAST) if tokens[i : i + LAST] == last]
+    long = [place for place in places if place + most <= len(tokens)]
+    start = long[-1] if long else places[0] if places else len(tokens)
+    return tokens[start : start + most]
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 4, 30])
+def test_a_draft_is_what_once_followed_the_same_tokens(kinds):
+    rng = random.Random(kinds)
+    for length in [*range(12), 100, 999]:
+        tokens = [rng.randrange(kinds) for _ in range(length)]
+        for most in (1, 4, 16):
+            want = sought(tokens, most) if length > LAST else []
+            assert draft(np.array(tokens, np.int32), most).tolist() == want
+    assert not len(draft(np.array([1, 2, 3] * 4, np.int32), 0))
+
+
+# Whether it pays
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def measured(plain: float, guessed: float, rows: int = 1) -> Gain:
+    """A gain that has seen steps of so many seconds a token."""
+    clock = Clock()
+    gain = Gain(clock)
+    for way, seconds in ((False, plain), (True, guessed)):
+        for _ in range(10):
+            launched = clock.now
+            clock.now += 3 * seconds
+            gain.note(rows, way, 3, launched)
+    return gain
+
+
+def test_what_is_faster_is_done():
+    assert measured(0.02, 0.01).worth(1)
+    assert not measured(0.01, 0.02).worth(1)
+
+
+def test_the_first_steps_are_measured_plain_and_then_a_guess_is_tried():
+    clock = Clock()
+    gain = Gain(clock)
+    assert not gain.worth(1)
+    clock.now = 1.0
+    gain.note(1, False, 1, 0.0)
+    assert gain.worth(1)
+    assert not gain.worth(2), "nothing is known of two rows"
+
+
+def test_what_was_slower_is_tried_again_now_and_then():
+    gain = measured(0.01, 0.02)
+    assert sum(gain.worth(1) for _ in range(10 * AGAIN)) == 10
+
+
+def test_a_full_step_has_no_time_to_spare():
+    assert measured(0.02, 0.01, ROWS).worth(ROWS)
+    assert not measured(0.02, 0.01, ROWS + 1).worth(ROWS + 1)
+
+
+def test_time_in_which_the_model_rested_is_not_counted():
+    gain = measured(0.01, 0.02)
+    clock = gain.clock
+    clock.now += 1000
+    for _ in range(30):
+        launched = clock.now
+        clock.now += 0.001
+        gain.note(1, True, 1, launched)
+    assert gain.worth(1)
+
+
+# Nothing depends on it
+
+
+@pytest.fixture
+def foreseen(monkeypatch) -> random.Random:
+    """Drafts that go on as the table does, now and then to a wrong turn."""
+    rng = random.Random(8)
+
+    def foresee(tokens: np.ndarray, most: int) -> np.ndarray:
+        ahead, last = [], int(tokens[-1])
+        for i in range(rng.randrange(max(most, 0) + 1)):
+            last = table(last, len(tokens) + i)
+            last = (last + 1) % VOCABULARY if rng.random() < 0.2 else last
+            ahead.append(last)
+        return np.array(ahead, np.int32)
+
+    monkeypatch.setattr(lookup, "draft", foresee)
+    return rng
+
+
+def test_right_guesses_save_steps(foreseen):
+    plain, guessing = World(), World(gain=Always())
+    for world in (plain, guessing):
+        world.ask([1, 2, 3], resolved(300, stop_ids=()))
+        world.run()
+    assert guessing.scheduler.steps < 0.6 * plain.scheduler.steps
+    assert guessing.scheduler.tokens == plain.scheduler.tokens == 300
+
+
+@pytest.mark.parametrize("most", range(1, 8))
+def test_no_token_past_the_limit_is_guessed(foreseen, most):
+    world = World(gain=Always())
+    one = world.ask([1, 2, 3], resolved(most, stop_ids=()))
+    world.run()
+    assert len(one.tokens) == most
+    assert all(len(work.tokens) <= MOST + 1 for works in world.works for work in works if work.singly)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_that_guess_among_faults_cancels_and_evictions(foreseen, seed):
+    """World.check holds each against what it is alone: stops within a guess, least lengths, rows that grow and go."""
+    rng = random.Random(seed)
+    world = World(rows=rng.choice([1, 3, 8]), budget=rng.choice([4, 6, 40]) * ROW, gain=Always())
+    for i in range(40):
+        world.ask(a_prompt(rng, rng.choice([1, 9, 250, 300])), a_wish(rng), rng.choice([0, 0, 1]), arrived=float(i))
+    while world.scheduler.busy:
+        bad = rng.choice([world.bad, world.broken_reads])
+        slots = [s.slot for s in world.scheduler.running if s.slot is not None]
+        if slots and rng.random() < 0.02:
+            bad.add(rng.choice(slots))
+        world.step(rng.randrange(1, 4))
+        world.bad.clear()
+        world.broken_reads.clear()
+        if rng.random() < 0.02:
+            rng.choice(world.asked)[0].sequence.end("cancelled")
+    world.run()
+    assert any(work.singly and work.logits for works in world.works for work in works)
