@@ -32,8 +32,11 @@ from tests.models.scramble import golden, rounded, scrambled, widened, write_che
 
 
 def in_blocks(backend: str, quantize: str) -> bool:
-    """Whether a backend packs in GGUF's blocks, for which it has kernels."""
-    return backend == "torch" and choose(backend, "cpu").fast(Scheme(KINDS[quantize][0]))
+    """Whether a backend packs in GGUF's blocks, having kernels for these and none for the groups."""
+    if backend != "torch":
+        return False
+    fast = choose(backend, "cpu").fast
+    return fast(Scheme(KINDS[quantize][0])) and not fast(Scheme("affine", QUANTS[quantize], 64, "bfloat16"))
 
 
 def blocked(x: np.ndarray, quantize: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 from crane_app.engine import generation, transcribing
 from crane_app.engine.engine import Engine
 from crane_app.engine.jobs import loading_job
+from crane_app.engine.loading import How
 from crane_app.engine.memory import Memory
 from crane_app.engine.models import Shelf
 from crane_app.engine.request import Asked, Job, Part, Request
@@ -59,7 +60,7 @@ def said(engine: Engine, sound, **options) -> dict:
 def shelved(folder: Path, backend: str = "torch") -> Shelf:
     """A shelf with this model, on this thread."""
     shelf = Shelf(Memory())
-    for _ in loading_job(shelf, str(folder), None, backend, "cpu", "float32"):
+    for _ in loading_job(shelf, str(folder), None, How(backend, "cpu", "float32")):
         pass
     return shelf
 

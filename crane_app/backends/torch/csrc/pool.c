@@ -17,6 +17,7 @@
 #include <unistd.h>
 #endif
 
+/* A millisecond of spinning: a thread that slept between two phases, or two tokens, would come too late for the next. */
 enum { MOST_THREADS = 256, SPINS = 20000 };
 
 struct share {
