@@ -20,7 +20,7 @@ from tests.models.scramble import golden
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from crane_app.backends.torch import graphs  # noqa: E402
+from crane_app.backends.torch import graphs, native  # noqa: E402
 from crane_app.backends.torch.cache import Cache  # noqa: E402
 from crane_app.backends.torch.kernels.attention import SPLIT  # noqa: E402
 from crane_app.backends.torch.ops import Ops, _attention  # noqa: E402
@@ -58,8 +58,9 @@ class RowOps(Ops):
 
 
 @pytest.fixture
-def runners(tmp_path: Path) -> tuple[Runner, Runner]:
-    """The same small model op by op, and as a GPU decodes it."""
+def runners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Runner, Runner]:
+    """The same small model op by op, and as a GPU decodes it, without the kernels of a processor."""
+    monkeypatch.setattr(native, "kernels", lambda: None)
     case = golden("qwen3").write(tmp_path / "model", "float32")
     plain, fast = (load(case, "torch", DEVICE, "float32") for _ in range(2))
     runner = graphs.DecodeRunner(fast.backend, fast.runner.model)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from tests.chat_checkpoint import SIZE as SIZE_OF_WORDS
 from tests.chat_checkpoint import dump, write_chat
 from tests.desktop.screen import Screen, drag, missing, screen, until
 
@@ -34,10 +35,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Talks noise for as long as it is let: what would end it is a token it hardly ever makes."""
-    folder = write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=16384, eos_token_id=[198])
+    """Talks noise for as long as it is let: what would end it is a token that it does not have."""
+    folder = write_chat(tmp_path_factory.mktemp("models") / "tiny chat", context=65536, eos_token_id=[SIZE_OF_WORDS])
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    dump(folder / "config.json", {**config, "eos_token_id": 198})
+    dump(folder / "config.json", {**config, "eos_token_id": SIZE_OF_WORDS})
     return str(folder)
 
 

@@ -140,7 +140,7 @@ def test_the_format_is_held_against_the_file(capsys, tmp_path):
 
 def test_a_model_must_be_named(capsys, monkeypatch):
     monkeypatch.delenv("CRANE_MODEL", raising=False)
-    assert "--model-path" in refusal(capsys)
+    assert "Name a model: --model" in refusal(capsys)
 
 
 def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):

@@ -219,7 +219,7 @@ def test_the_question_being_edited_comes_into_sight(qtbot, view, connection):
     connection.engine.answer = "A line.\n\n" * 100
     say(qtbot, view, "Wy?")
     question = view.transcript.widgets()[0]
-    qtbot.waitUntil(lambda: question.geometry().bottom() < 0)
+    qtbot.waitUntil(lambda: view.transcript.verticalScrollBar().value() > view.height())
     # WHEN it is edited from the field below
     qtbot.keyClick(view.composer.prompt, Qt.Key.Key_Up)
     # THEN it is seen, and has the keyboard
