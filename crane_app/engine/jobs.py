@@ -84,6 +84,8 @@ def loading_job(shelf: Shelf, folder: str, name: str | None, how: How) -> Iterat
         loaded = yield from _weights(shelf, path, called, how)
         yield Part(_shelve(shelf, called, loaded, how, *words.result()))
     except GeneratorExit:
+        if shelf.find(called) is not None:  # cancelled between its card and its end, which says so
+            shelf.remove(called)
         let_go(how.backend())
         raise
     finally:

@@ -20,6 +20,7 @@ from crane_app.contract import BLOCK
 from crane_app.engine import engine as engine_module
 from crane_app.engine import jobs
 from crane_app.engine.engine import Engine
+from crane_app.engine.loading import How
 from crane_app.engine.null import NullRunner
 from crane_app.engine.request import Asked, End, Job, Part, Progress, Request, Stream
 from crane_app.errors import BadInput, CraneError, ModelNotFound, Unsupported
@@ -573,6 +574,17 @@ def test_a_cancelled_load_leaves_nothing(empty, folder, after):
     assert len(empty.models()) == (0 if end.reason == "cancelled" else 1)
     assert not empty._shelf.loading
     assert load(empty, folder, "torch")[1].reason == "stop"
+
+
+def test_a_load_that_is_cancelled_between_its_card_and_its_end_leaves_nothing(empty, folder):
+    shelf = empty._shelf
+    steps = jobs.loading_job(shelf, str(folder), None, How("torch", "cpu", "float32"))
+    while not isinstance(next(steps), Part):
+        pass
+    assert shelf.find(folder.name) is not None
+    steps.close()
+    assert shelf.find(folder.name) is None
+    assert not shelf.loading
 
 
 def test_a_folder_is_loaded_once_however_often_it_is_asked_for(empty, folder, monkeypatch):

@@ -81,6 +81,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HELLO, "max_tokens": 3, "logprobs": True, "top_logprobs": 2},
     "/v1/completions": {"prompt": "a", "max_tokens": 3},
     "/v1/responses": {"input": "a", "max_output_tokens": 3},
+    "/v1/embeddings": {"input": ["a", "b"]},
     "/v1/tokenize": {"text": "a"},
     "/v1/detokenize": {"tokens": [70]},
     "/generate": {"text": ["a", "b"], "sampling_params": {"max_new_tokens": 3, "n": 2}, "return_logprob": True},
