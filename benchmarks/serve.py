@@ -47,25 +47,23 @@ class Peer:
 
 
 PLAIN = {"temperature": 0.0, "repetition_penalty": 1.0}
+
+
+def _crane(name: str, backend: str) -> Peer:
+    return Peer(
+        name,
+        "crane_app",
+        lambda python, folder, port: [
+            python, "-m", "crane_app", "serve", "--model-path", folder, "--model-name", folder, "--port", str(port),
+            "--new-engine", "--cpu", "--dtype", "float32", "--backend", backend, "--max-concurrent", "32",
+        ],
+        body=PLAIN,
+    )  # fmt: skip
+
+
 PEERS = (
-    Peer(
-        "crane",
-        "crane_app",
-        lambda python, folder, port: [
-            python, "-m", "crane_app", "serve", "--model-path", folder, "--model-name", folder, "--port", str(port),
-            "--new-engine", "--cpu", "--dtype", "float32", "--backend", "torch", "--max-concurrent", "32",
-        ],
-        body=PLAIN,
-    ),
-    Peer(
-        "crane-mlx",
-        "crane_app",
-        lambda python, folder, port: [
-            python, "-m", "crane_app", "serve", "--model-path", folder, "--model-name", folder, "--port", str(port),
-            "--new-engine", "--cpu", "--dtype", "float32", "--backend", "mlx", "--max-concurrent", "32",
-        ],
-        body=PLAIN,
-    ),
+    _crane("crane", "torch"),
+    _crane("crane-mlx", "mlx"),
     Peer(
         "mlx_lm.server",
         "mlx_lm",

@@ -1,4 +1,4 @@
-"""crane serve: this machine as a server that speaks the OpenAI and SGLang APIs."""
+"""crane serve: this machine as a server that speaks the OpenAI, SGLang, Anthropic and Ollama APIs."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fakes import FakeConnection, FakePreferences, FakeShelf
+from fakes import FakeConnection, FakePreferences, FakeServers, FakeShelf
 from PySide6.QtCore import QEvent, QSettings
 from PySide6.QtGui import QIcon
 
@@ -62,6 +62,15 @@ def awake(monkeypatch):
 
     monkeypatch.setattr("crane_app.platform.wakefulness._hold", lambda why, _system: Held(why))
     return held
+
+
+@pytest.fixture
+def servers():
+    """Servers that do what a test tells them to; none is left."""
+    made = FakeServers()
+    yield made
+    made.let()
+    assert stop_all(10)
 
 
 @pytest.fixture

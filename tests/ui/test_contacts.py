@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from fakes import GIB, FakeServers
+from fakes import GIB
 
 from crane_app.library.downloads import Progress
 from crane_app.pipelines.serving import Plan, Served
@@ -11,7 +11,6 @@ from crane_app.ui.contacts import Contacts
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.server.serving import Serving
 from crane_app.ui.status import Status
-from crane_app.ui.worker import stop_all
 
 PROMISE = "Nothing leaves this machine"
 QWEN = "Qwen/Qwen3-0.6B"
@@ -30,14 +29,6 @@ class Held:
         yield Progress(doing="downloading", file="model.safetensors", done=GIB // 2, total=2 * GIB)
         self._over.wait(10)
         return "/models/Qwen3-0.6B"
-
-
-@pytest.fixture
-def servers():
-    made = FakeServers()
-    yield made
-    made.let()
-    assert stop_all(10)
 
 
 @pytest.fixture

@@ -12,19 +12,10 @@ from crane_app.pipelines.serving import Plan, Served
 from crane_app.ui.preferences import Preferences
 from crane_app.ui.server.serving import Serving
 from crane_app.ui.server.view import ServerView
-from crane_app.ui.worker import stop_all
 
 URL = "http://127.0.0.1:8080"
 QWEN = "/models/Qwen3-0.6B"
 FAILED = Served("failed", sentence="The server has stopped by itself (signal 9). Start it again.", fault="died")
-
-
-@pytest.fixture
-def servers():
-    made = FakeServers()
-    yield made
-    made.let()
-    assert stop_all(10)
 
 
 @pytest.fixture
