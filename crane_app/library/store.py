@@ -19,10 +19,12 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crane_app.errors import CraneError
-from crane_app.library import block_file
-from crane_app.library.block_file import Block, Untrusted
+
+if TYPE_CHECKING:
+    from crane_app.library.block_file import Block
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +73,14 @@ class Store:
 
     def read(self, owner: str, name: str) -> Block | None:
         """The block, None if there is none; what cannot be trusted is removed."""
+        from crane_app.library import block_file
+
         path = self._path(owner, name)
         try:
             return block_file.read(path, name) if _ours(path.parent) else None
         except FileNotFoundError:
             return None
-        except Untrusted as error:
+        except block_file.Untrusted as error:
             log.warning("a block on disk is not used: %s", error)
             self.discard(owner, name)
         except OSError as error:
@@ -88,6 +92,8 @@ class Store:
 
         Raises Crowded, or OSError if the disk refuses.
         """
+        from crane_app.library import block_file
+
         path = self._path(owner, block.name)
         if not _ours(path.parent) or not self._make_room(block.nbytes, used):
             return False
@@ -115,15 +121,24 @@ class Store:
 
     def forget(self, owner: str) -> None:
         """Remove all that is kept of an owner; nothing more is kept until it is admitted again."""
-        self._remove(self._folder(owner))
+        self.set_aside(owner)
+        self.sweep()
 
-    def keep_only(self, kind: str, owners: Collection[str]) -> None:
-        """Forget the owners of a kind that are not among these, and what earlier removals left."""
-        for folder in self._folders():
-            if folder.name.startswith(f"{kind}-") and folder.name not in owners:
-                self._remove(folder)
+    def set_aside(self, owner: str) -> None:
+        """As `forget`, but at once: what it took on the disk is free after the next `sweep`."""
+        self._set_aside(self._folder(owner))
+
+    def sweep(self) -> None:
+        """Remove what was set aside, here or by a program that ended before it did."""
         for left in self._entries(GONE):
             shutil.rmtree(left, ignore_errors=True)
+
+    def keep_only(self, kind: str, owners: Collection[str]) -> None:
+        """Forget the owners of a kind that are not among these."""
+        for folder in self._folders():
+            if folder.name.startswith(f"{kind}-") and folder.name not in owners:
+                self._set_aside(folder)
+        self.sweep()
 
     def clear(self) -> None:
         """Forget every owner."""
@@ -175,16 +190,13 @@ class Store:
         except OSError:
             return []
 
-    def _remove(self, folder: Path) -> None:
-        """Out of the way at once, so that nobody writes into it; then file by file."""
-        gone = self.root / f"{GONE}{secrets.token_hex(8)}"
+    def _set_aside(self, folder: Path) -> None:
         try:
-            folder.rename(gone)
+            folder.rename(self.root / f"{GONE}{secrets.token_hex(8)}")
         except FileNotFoundError:
-            return
-        except OSError:
-            gone = folder  # a system that moves no folder with an open file in it
-        shutil.rmtree(gone, ignore_errors=True)
+            pass
+        except OSError:  # some systems move no folder with an open file in it
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, owner: str) -> Path:
         if not OWNER.fullmatch(owner):
