@@ -70,6 +70,10 @@ SETTINGS = (
             "Send with", ("enter", "ctrl-enter"), ("Enter", "Ctrl+Enter")),
     Setting("keep-history", "yes-no", True, "Whether they are still there the next time Crane is started.", CHAT,
             "Keep conversations"),
+    Setting("keep-ready", "yes-no", True, "Whether what was computed for kept conversations is on this computer too, "
+            "so that they go on at once after a restart; off removes it.", CHAT, "Keep conversations ready"),
+    Setting("ready-size", "whole", 2048, "What was used longest ago goes when it is more.", CHAT, "At most for that",
+            low=0, high=1_000_000, step=256, unit="MiB"),
     Setting("system-prompt", "paragraph", "", "What the model is told before each new conversation.", CHAT,
             "Instructions", unset="For example: Answer in one paragraph."),
     Setting("think", "choice", "auto", "Whether models that can reason do so before they answer.", CHAT, "Thinking",

@@ -80,6 +80,18 @@ class Rows(ABC):
         self._write(row, length, [self._kept[block][1] for block in kept])
         self._lengths[row] += BLOCK * len(kept)
 
+    def export(self, block: int) -> tuple[np.ndarray, ...]:
+        return self._bits(self._kept[block][1])
+
+    def adopt(self, start: int, layers: Sequence[np.ndarray]) -> int:
+        wanted = [((2, s.heads, BLOCK, s.dim), self._itemsize) for s in self.layout]
+        if start % BLOCK or [(layer.shape, layer.itemsize) for layer in layers] != wanted:
+            raise ValueError(f"this is no block of this cache for position {start}")
+        self._afford(BLOCK * self.position_nbytes())
+        self._kept[self._blocks] = start, self._from_bits(layers)
+        self._blocks += 1
+        return self._blocks - 1
+
     def drop(self, block: int) -> None:
         if block not in self._kept:
             raise ValueError(f"there is no kept block {block}")
@@ -133,6 +145,14 @@ class Rows(ABC):
 
     def _write(self, row: int, start: int, blocks: list[Any]) -> None:
         """Blocks into the row, one behind the other."""
+        raise ValueError("this cache shares nothing")
+
+    def _bits(self, block: Any) -> tuple[np.ndarray, ...]:
+        """What `_copy` gave, on the host."""
+        raise ValueError("this cache shares nothing")
+
+    def _from_bits(self, layers: Sequence[np.ndarray]) -> Any:
+        """What `_copy` would give for these bits."""
         raise ValueError("this cache shares nothing")
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:

@@ -44,9 +44,9 @@ class Saved:
 class Cache(Protocol):
     """What the rows of one model hold on the device. Only the device thread calls it.
 
-    Lengths are known on the host; no method but `save` reads the device. A row id stays valid until `close`, the id of
-    a kept block until `drop`. budget: the most bytes it may hold; a smaller one takes nothing away.
-    shares: it has `keep`, `paste`, `save` and `load`.
+    Lengths are known on the host; no method but `save` and `export` reads the device. A row id stays valid until
+    `close`, the id of a kept block until `drop`. budget: the most bytes it may hold; a smaller one takes nothing away.
+    shares: it has all from `keep` to `load`.
     """
 
     layout: Layout
@@ -82,6 +82,15 @@ class Cache(Protocol):
 
     def paste(self, row: int, kept: Sequence[int]) -> None:
         """Append copies of kept blocks to a row that has the room; the same bits as where they were made."""
+
+    def export(self, block: int) -> tuple[np.ndarray, ...]:
+        """A kept block on the host, of each layer [2, G, BLOCK, D] as bits, which nobody may change. Waits."""
+
+    def adopt(self, start: int, layers: Sequence[np.ndarray]) -> int:
+        """A kept block for position `start` from what `export` gave, to the bit; its id.
+
+        Raises ValueError if it is none of this cache, NotEnoughMemory.
+        """
 
     def drop(self, block: int) -> None:
         """Give a kept block's memory back."""

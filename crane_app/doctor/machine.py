@@ -16,6 +16,7 @@ from crane_app import backends
 from crane_app.doctor import phases
 from crane_app.errors import CraneError
 from crane_app.library import fit, hub_cache
+from crane_app.library.store import Store
 from crane_app.version import VERSION
 
 PACKAGES = ("mlx", "torch", "tokenizers", "safetensors", "PySide6_Essentials", "rapidocr", "onnxruntime", "numpy")
@@ -196,6 +197,7 @@ def _room() -> Iterator[Finding]:
     """Memory, disk, and the folder of downloaded models."""
     memory, cache = fit.memory(), hub_cache.root()
     yield Finding("memory", memory >= LITTLE, fit.human(memory), "" if memory >= LITTLE else SMALL)
+    yield Finding("computed for conversations", True, f"{fit.human(Store().nbytes())} on disk")
     free = fit.free_disk(cache)
     low = free < ROOM
     yield Finding(

@@ -30,8 +30,10 @@ from crane_app.engine.prefixes import Reuse
 from crane_app.engine.prepare import prepare
 from crane_app.engine.request import LANES, Job, ModelCard, Request, Stats, Stream, failed
 from crane_app.engine.sequence import Sequence
+from crane_app.engine.storing import Writer
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import Cancelled, CraneError, ModelNotFound, Unsupported
+from crane_app.library.store import Store
 
 log = logging.getLogger(__name__)
 Command = Callable[[], None]
@@ -55,7 +57,7 @@ class Engine:
 
     memory_limit: of weights and rows together, as memory.parse takes it; "" for the device's own. reuse: which
     beginnings of prompts are kept. threads: of the processor, 0 for one for each fast core, None for what
-    a library takes.
+    a library takes. store: where what is computed for an owner is kept as well; None: nowhere.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Engine:
         memory_limit: str = "",
         reuse: Reuse = "all",
         threads: int | None = None,
+        store: Store | None = None,
     ):
         self.phase = "idle"
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -74,7 +77,7 @@ class Engine:
         self._activities: list[Activity] = []
         self._timed: list[Tracked] = []
         self._due = math.inf  # when the first of them may end
-        self._shelf = Shelf(Memory(memory_limit), reuse)
+        self._shelf = Shelf(Memory(memory_limit), reuse, None if store is None else Writer(store, self._wake))
         self._threads = threads or 0
         if threads is not None:
             cores.use(threads)
@@ -155,6 +158,7 @@ class Engine:
             limit_nbytes=self._shelf.memory.total(),
             prefix_reuse=self._shelf.reuse,
             threads=self._threads,
+            store_problem=self._shelf.writer.problem if self._shelf.writer else "",
         )
 
     def flush(self) -> None:
@@ -179,7 +183,7 @@ class Engine:
         ending: BaseException = Cancelled()
         try:
             served = False
-            while self._closing is None or (self._closing and self._tracked):
+            while self._closing is None or (self._closing and (self._tracked or self._shelf.owes)):
                 self._obey(wait=not served)
                 served = self._turn()
         except BaseException as error:
@@ -273,7 +277,7 @@ class Engine:
     def _finish(self, ending: BaseException) -> None:
         """End whatever is left, the one way or the other; nothing is taken any more."""
         with self._lock:
-            self._closing = False
+            drain, self._closing = self._closing is True, False
             left = list(self._tracked.values())
         try:
             for tracked in left:
@@ -286,6 +290,8 @@ class Engine:
                 pool.shutdown(wait=False, cancel_futures=True)
             for card in self._shelf.cards():
                 self._unload(card.name)
+            if self._shelf.writer is not None:
+                self._shelf.writer.close(drain)
             self._obey(wait=False)
         finally:
             self.phase = "closed"

@@ -13,12 +13,14 @@ from typing import Any
 
 from crane_app.contract import Backend, Cache
 from crane_app.engine.grammar import Vocabulary
+from crane_app.engine.identity import identity
 from crane_app.engine.loading import Loaded
 from crane_app.engine.memory import Memory
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import ModelCard
 from crane_app.engine.scheduler import Scheduler, known
 from crane_app.engine.sequence import Sequence
+from crane_app.engine.storing import Stored, Writer
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import ModelNotFound
 
@@ -90,10 +92,13 @@ class Shelved:
 
 
 class Shelf:
-    """Models by name, within one memory. Changed on the device thread alone, read from any."""
+    """Models by name, within one memory. Changed on the device thread alone, read from any.
 
-    def __init__(self, memory: Memory, reuse: Reuse = "all") -> None:
-        self.memory, self.reuse = memory, reuse
+    writer: keeps on disk what is computed for an owner; None: nothing is.
+    """
+
+    def __init__(self, memory: Memory, reuse: Reuse = "all", writer: Writer | None = None) -> None:
+        self.memory, self.reuse, self.writer = memory, reuse, writer
         self.loading: set[str] = set()  # names that are spoken for
         self._models: dict[str, Shelved] = {}
         self._lock = threading.Lock()
@@ -117,6 +122,9 @@ class Shelf:
             return self._models.get(name)
 
     def put(self, shelved: Shelved) -> None:
+        if self.writer is not None and shelved.cache.shares:
+            mark = identity(shelved.loaded, shelved.card, shelved.template)
+            shelved.scheduler.stored = Stored(self.writer, shelved.cache, mark)
         with self._lock:
             self._models[shelved.card.name] = shelved
         self.memory.divide(self)
@@ -142,6 +150,11 @@ class Shelf:
         """Let several models use the memory that the others leave; called before one of them takes any."""
         if len(self._models) > 1:
             self.memory.divide(self)
+
+    @property
+    def owes(self) -> bool:
+        """Whether something that was computed is to be written yet."""
+        return any(s.scheduler.stored is not None and s.scheduler.stored.owes for s in self)
 
     def trim(self) -> None:
         """Drop the prefixes kept for reuse, and give back what the tensor libraries hold in reserve."""

@@ -54,6 +54,12 @@ class NullCache(Rows):
     def _write(self, row: int, start: int, blocks: list[list[int]]) -> None:
         self.written[row][start:] = chain.from_iterable(blocks)
 
+    def _bits(self, block: list[int]) -> tuple[np.ndarray, ...]:
+        return (np.broadcast_to(np.array(block, np.int32)[None, None, :, None], (2, 1, BLOCK, 1)),)
+
+    def _from_bits(self, layers: Sequence[np.ndarray]) -> list[int]:
+        return list(map(int, layers[0][0, 0, :, 0]))
+
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         return (np.array(self.written[row][:length], np.int32),)
 

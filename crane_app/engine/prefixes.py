@@ -10,7 +10,7 @@ One with generated tokens in it is what decoding gave: the same on MLX, up to 1e
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -55,6 +55,17 @@ class Prefixes:
 
     def keep(self, row: int, chain: Sequence[bytes], index: int, exact: bool) -> None:
         """Keep the row's block `index` of this chain if there is room, if need be in place of older ones."""
+        self._hold(chain, index, exact, lambda: self._cache.keep(row, index * BLOCK))
+
+    def adopt(self, chain: Sequence[bytes], index: int, layers: tuple[np.ndarray, ...], exact: bool) -> Kept | None:
+        """Keep the block `index` of this chain as Cache.export gave it; None where there is no room."""
+        self._hold(chain, index, exact, lambda: self._cache.adopt(index * BLOCK, layers))
+        return self._kept.get(chain[index])
+
+    def get(self, key: bytes) -> Kept | None:
+        return self._kept.get(key)
+
+    def _hold(self, chain: Sequence[bytes], index: int, exact: bool, make: Callable[[], int]) -> None:
         before = chain[index - 1] if index else None
         if not self._cache.shares or chain[index] in self._kept or (before is not None and before not in self._kept):
             return
@@ -62,7 +73,7 @@ class Prefixes:
         while True:
             if len(self._kept) < most:
                 try:
-                    block = self._cache.keep(row, index * BLOCK)
+                    block = make()
                     break
                 except NotEnoughMemory:
                     pass

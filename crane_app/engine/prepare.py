@@ -14,6 +14,7 @@ from crane_app.engine.sequence import Sequence
 from crane_app.engine.thought import CLOSE, OPEN, Thought
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import BadGrammar, BadInput, PromptTooLong
+from crane_app.library.store import OWNER
 from crane_app.media.detokenize import Detokenizer
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ MOST_TEXT = 16 * 2**20  # characters of a prompt
 def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequence]:
     """The choices of a request, ready for the scheduler. Raises BadInput with what to change."""
     card = shelved.card
+    if request.owner and not OWNER.fullmatch(request.owner):
+        raise BadInput(f"{request.owner!r:.60} is nobody for whom anything is kept on disk.")
     if card.hears:
         raise BadInput(f"The model '{card.name}' turns speech into text and answers nothing. Choose a model for chat.")
     eos = tuple(id for id in card.eos if 0 <= id < card.vocabulary)  # some configs name ends the model cannot make
@@ -56,6 +59,7 @@ def prepare(request: Request, shelved: Shelved, tracked: Tracked) -> list[Sequen
             arrived=tracked.submitted,
             lane=request.lane,
             salt=request.salt,
+            owner=request.owner,
             words=None if shelved.tokenizer is None else Detokenizer(shelved.tokenizer, continues=grammar is not None),
             grammar=grammar.copy() if grammar is not None and choice else grammar,
             thought=_thought(resolved.thinking_budget, shelved, prompt),

@@ -80,6 +80,7 @@ class Request:
 
     template: variables for the chat template (enable_thinking, tools). endpoint: the row of defaults it falls back on.
     deadline: seconds from submission after which it ends as cancelled.
+    owner: on whose behalf what is computed is kept on disk as well, as library.store has it; "" for nowhere.
     salt: only requests of the same salt share what is kept of their prompts, so that none can tell what another asked.
     max_length: tokens of prompt and answer together, where that is less than the model's context.
     """
@@ -96,6 +97,7 @@ class Request:
     deadline: float | None = None
     max_length: int | None = None
     salt: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ class Stats:
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
     prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
+    store_problem: why nothing is kept on disk at present, as a sentence, or "".
     """
 
     phase: str
@@ -224,6 +227,7 @@ class Stats:
     limit_nbytes: int = 0
     prefix_reuse: str = "all"
     threads: int = 0
+    store_problem: str = ""
 
 
 class Stream:

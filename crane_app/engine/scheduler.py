@@ -20,6 +20,7 @@ from crane_app.engine.prefixes import Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.steps import Failed, Launched, Plan
+from crane_app.engine.storing import Stored
 from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Scheduler:
         self.gain = gain if runner.batched else None
         self.cache = runner.cache
         self.prefixes = Prefixes(runner.cache)
+        self.stored: Stored | None = None  # None: nothing is kept on disk
         self.most_rows = self.cap = most_rows if runner.batched else 1
         self.step_tokens = step_tokens
         self.waiting: list[Sequence] = []  # the one that is due first in front
@@ -58,7 +60,7 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting or self.running or self._flight)
+        return bool(self.waiting or self.running or self._flight or (self.stored and self.stored.busy))
 
     @property
     def lane(self) -> int:
@@ -80,6 +82,8 @@ class Scheduler:
         if failed is not None:
             self._alone(failed)
         self._sweep()
+        if self.stored is not None:
+            self.stored.advance(self.prefixes)
         if not self.runner.batched:
             self._weigh()  # an adapted row grows as it is filled
 
@@ -243,7 +247,16 @@ class Scheduler:
                 return True
             sequence.take_over(len(kept), all(one.exact for one in kept))
             place += len(kept)
-        return place < sequence.reusable and sequence.keys[place] in making
+        return place < sequence.reusable and (sequence.keys[place] in making or self._recall(sequence, place))
+
+    def _recall(self, sequence: Sequence, place: int) -> bool:
+        """Bring blocks of the prompt from the disk into memory, for the next step to take over. True if there were."""
+        if self.stored is None or not sequence.owner:
+            return False
+        wanted = sequence.keys[: sequence.reusable]
+        found = self.stored.recall(sequence.owner, wanted, place, self.prefixes, exact=bool(sequence.made))
+        self._weigh()
+        return bool(found)
 
     def _read(self, launched: Launched) -> Failed | None:
         plan = launched.plan
@@ -336,12 +349,15 @@ class Scheduler:
 
     def _keep_reply(self, sequence: Sequence) -> None:
         """Keep the whole blocks that end in its reply, for the next turn."""
-        if sequence.finish == "error" or sequence.prefilling or sequence.again or self.reuse != "all":
-            return
-        assert sequence.slot is not None
-        chain = keys(sequence.tokens[: len(sequence.prompt) + max(sequence.made - 1, 0)], sequence.keys, sequence.salt)
-        for index in range(len(sequence.keys), min(len(chain), self.cache.length(sequence.slot) // BLOCK)):
-            self.prefixes.keep(sequence.slot, chain, index, exact=False)
+        chain = sequence.keys
+        if sequence.finish != "error" and not sequence.prefilling and not sequence.again and self.reuse == "all":
+            assert sequence.slot is not None
+            whole = sequence.tokens[: len(sequence.prompt) + max(sequence.made - 1, 0)]
+            chain = keys(whole, chain, sequence.salt)
+            for index in range(len(sequence.keys), min(len(chain), self.cache.length(sequence.slot) // BLOCK)):
+                self.prefixes.keep(sequence.slot, chain, index, exact=False)
+        if self.stored is not None and sequence.owner and self.reuse != "none":
+            self.stored.want(sequence.owner, chain)
 
     def _flying(self, sequence: Sequence) -> bool:
         return self._flight is not None and any(s is sequence for s in self._flight.plan.sequences)
@@ -357,6 +373,8 @@ class Scheduler:
     def close(self) -> None:
         """Forget everything; the caller has ended the choices."""
         self._flight = None
+        if self.stored is not None:
+            self.stored.forget()
         self.prefixes.clear()
         for sequence in self.running:
             if sequence.slot is not None:

@@ -39,6 +39,7 @@ class Sequence:
     arrived: float
     lane: str = "chat"
     salt: str = ""
+    owner: str = ""
     words: Detokenizer | None = None
     thought: Thought | None = None
     grammar: State | None = None

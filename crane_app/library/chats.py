@@ -111,11 +111,11 @@ BELOW = """WITH RECURSIVE below (id) AS (
 
 
 class Chats:
-    """All conversations of one file. notice: a sentence about the file, or ""; writable: not so for a newer one."""
+    """All of one file. notice: a sentence about it, or ""; writable: not if it is a newer one; kept: it is a file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.notice, self.writable = database.notice, database.writable
+        self.notice, self.writable, self.kept = database.notice, database.writable, database.path is not None
 
     @classmethod
     def open(cls, path: Path) -> Chats:

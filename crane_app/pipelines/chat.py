@@ -37,11 +37,11 @@ class Message:
 class Chat:
     """Answers by one model, one at a time; with model '' by the only one that is loaded.
 
-    endpoint: the row of engine.defaults that holds where nobody asked for anything.
+    endpoint: the row of engine.defaults that holds where nobody asked for anything. owner: as of Request.
     """
 
-    def __init__(self, engine: EngineLike, model: str = "", endpoint: str = "app") -> None:
-        self.engine, self.model, self.endpoint = engine, model, endpoint
+    def __init__(self, engine: EngineLike, model: str = "", endpoint: str = "app", owner: str = "") -> None:
+        self.engine, self.model, self.endpoint, self.owner = engine, model, endpoint, owner
         self.end: End | None = None  # of the last answer; None while it is made
         self._stream: Stream | None = None
 
@@ -60,7 +60,13 @@ class Chat:
         self.end = None
         given = checked(messages)
         request = Request(
-            self.model, messages=given, template=template, asked=asked or Asked(), endpoint=self.endpoint, lane="chat"
+            self.model,
+            messages=given,
+            template=template,
+            asked=asked or Asked(),
+            endpoint=self.endpoint,
+            lane="chat",
+            owner=self.owner,
         )
         stream = self._stream = self.engine.submit(request)
         try:

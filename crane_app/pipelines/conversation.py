@@ -22,6 +22,7 @@ from crane_app.library.chats import Chats, Turn
 from crane_app.library.export import with_attachments
 from crane_app.library.models import name_of
 from crane_app.pipelines.chat import Chat, Message, checked, events, speeds
+from crane_app.pipelines.readiness import Readiness
 from crane_app.pipelines.thoughts import OPEN, Said, Thoughts, spoken
 
 KEEP_S = 0.5
@@ -64,11 +65,14 @@ class Ending:
 
 
 class Answer:
-    """An answer that is being made: `turn` is its place in the history, with what it goes on from, if anything."""
+    """An answer that is being made: `turn` is its place in the history, with what it goes on from, if anything.
 
-    def __init__(self, chats: Chats, turn: Turn, model: Model):
+    readiness: keeps what was computed for the next one; None: the engine's memory alone does.
+    """
+
+    def __init__(self, chats: Chats, turn: Turn, model: Model, readiness: Readiness | None = None):
         self.turn, self.text = turn, turn.text
-        self._chats, self._model = chats, model
+        self._chats, self._model, self._readiness = chats, model, readiness
         self._chat: Chat | None = None
         self._guard = threading.Lock()
         self._begun = self._stopped = False
@@ -112,8 +116,9 @@ class Answer:
             return Ending("error", {"error": str(error), "remedy": "models"}, str(error))
         if card is None:
             return Ending("stopped")
-        chat = Chat(engine, card.name, ENDPOINT)
         options = self._chats.chat(self.turn.chat).options
+        owner = self._readiness.owner(self.turn.chat) if self._readiness is not None else ""
+        chat = Chat(engine, card.name, ENDPOINT, owner)
         template, asked, messages = template_of(options), asked_of(options), self._messages()
         thoughts = Thoughts()
         if self.text:

@@ -119,12 +119,14 @@ class _Shared:
     """What the views share. Nothing here waits for anything but two small files."""
 
     def __init__(self) -> None:
+        from crane_app.pipelines.readiness import Readiness
         from crane_app.ui import theme
         from crane_app.ui.connection import Connection
         from crane_app.ui.models.shelf import Shelf
         from crane_app.ui.preferences import Preferences
 
         self.preferences = Preferences()
+        self.readiness = Readiness(lambda: bool(self.preferences.get("keep-ready")) and self.chats.kept)
         theme.set_text_size(self.preferences.get("text-size"))
         theme.set_scheme(self.preferences.get("appearance"))
         self.preferences.changed.connect(self._changed)
@@ -136,11 +138,14 @@ class _Shared:
 
     def _changed(self, name: str) -> None:
         from crane_app.ui import theme
+        from crane_app.ui.worker import Worker
 
         if name == "appearance":
             theme.set_scheme(self.preferences.get(name))
         elif name == "text-size":
             theme.set_text_size(self.preferences.get(name))
+        elif name == "keep-ready" and not self.readiness.wanted:
+            Worker(_unready(self.readiness)).start()
 
 
 def _chats(kept: bool):
@@ -165,7 +170,8 @@ def _window(app, shared: _Shared):
     from crane_app.ui.window import Window
 
     settings = QSettings(str(settings_path()), QSettings.Format.IniFormat)
-    makers = views.makers(shared.connection, shared.chats, shared.preferences, shared.shelf, app.windowIcon())
+    given = shared.connection, shared.chats, shared.preferences, shared.shelf, app.windowIcon(), shared.readiness
+    makers = views.makers(*given)
 
     def picker(window: Window) -> ModelPicker:
         made = ModelPicker(shared.connection, shared.preferences, shared.shelf)
@@ -204,7 +210,7 @@ def _usable(window, shared: _Shared, files: list[Path]) -> None:
     if shared.preferences.get("serve-at-start"):
         window.view("server").start_with_the_app()
     shared.shelf.rescan()
-    Worker(_tidied(shared.chats)).start()
+    Worker(_tidied(shared.chats, shared.readiness)).start()
     window.open(files)
     shared.preferences.problem.connect(window.say)
     if notice := " ".join(filter(None, (shared.preferences.notice, shared.notice))):
@@ -214,11 +220,19 @@ def _usable(window, shared: _Shared, files: list[Path]) -> None:
     ready.start()
 
 
-def _tidied(chats) -> Iterator[None]:
+def _tidied(chats, readiness) -> Iterator[None]:
     """What a program that died was writing is marked; what was deleted long ago goes for good."""
     if chats.writable:
         chats.settle()
         chats.purge(KEPT_S)
+    readiness.keep_only([row.id for row in chats.chats(sys.maxsize)])
+    return
+    yield
+
+
+def _unready(readiness) -> Iterator[None]:
+    """Nothing is to be kept ready any more."""
+    readiness.keep_only(())
     return
     yield
 

@@ -49,13 +49,13 @@ def imported() -> Iterator[None]:
     yield
 
 
-def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIcon) -> Makers:
+def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIcon, readiness: Any = None) -> Makers:
     """How to make each view, over what they share."""
 
     def chat() -> View:
         from crane_app.ui.chat.view import ChatView
 
-        return ChatView(connection, chats, preferences, shelf)
+        return ChatView(connection, chats, preferences, shelf, readiness)
 
     def pictures() -> View:
         from crane_app.ui.pictures.view import PicturesView
@@ -85,7 +85,7 @@ def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIco
     def settings() -> View:
         from crane_app.ui.settings.view import SettingsView
 
-        return SettingsView(preferences)
+        return SettingsView(preferences, readiness)
 
     def welcome() -> View:
         from crane_app.ui.welcome.view import WelcomeView

@@ -80,6 +80,36 @@ def test_blocks_go_where_they_were_and_nowhere_else(rows):
     assert cache.length(target) == 0
 
 
+def test_an_exported_block_comes_back_to_the_bit_in_another_cache(rows, backend, dtype):
+    cache = rows.cache
+    source = filled(rows, 2 * BLOCK)
+    kept = [cache.keep(source, 0), cache.keep(source, BLOCK)]
+    exported = [tuple(layer.copy() for layer in cache.export(block)) for block in kept]
+    was = bits(cache, source)
+    other = Rows(backend, LAYOUT)
+    adopted = [other.cache.adopt(i * BLOCK, layers) for i, layers in enumerate(exported)]
+    assert other.cache.nbytes() == 2 * BLOCK * POSITION * SIZE[dtype]
+    target = other.open(2 * BLOCK)
+    other.cache.paste(target, adopted)
+    assert bits(other.cache, target) == was
+
+
+@float32
+def test_only_a_block_of_its_own_shape_is_adopted_and_only_within_the_budget(rows):
+    cache = rows.cache
+    source = filled(rows, BLOCK)
+    exported = cache.export(cache.keep(source, 0))
+    narrow = tuple(layer.astype(np.int16) for layer in exported)
+    for start, layers in ((1, exported), (0, exported[:1]), (0, exported[::-1]), (0, narrow)):
+        with pytest.raises(ValueError, match="no block of this cache"):
+            cache.adopt(start, layers)
+    held = cache.nbytes()
+    cache.budget = held + BLOCK * POSITION * 4 - 1
+    with pytest.raises(NotEnoughMemory):
+        cache.adopt(0, exported)
+    assert cache.nbytes() == held
+
+
 def test_a_kept_block_costs_its_bytes_until_it_is_dropped(rows, dtype):
     cache = rows.cache
     source = filled(rows, BLOCK)

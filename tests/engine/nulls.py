@@ -19,6 +19,7 @@ from crane_app.engine.null import NullRunner
 from crane_app.engine.request import End, ModelCard, Piece, Reason, Resolved, Stream
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.sequence import Sequence
+from crane_app.library.store import Store
 from crane_app.media.detokenize import Detokenizer
 
 VOCABULARY = 97
@@ -89,6 +90,7 @@ def told(
     arrived: float = 0.0,
     words: bool = True,
     held: bool = False,
+    owner: str = "",
 ) -> Told:
     pieces: list[Piece] = []
     sequence = Sequence(
@@ -102,6 +104,7 @@ def told(
         lane=lane,
         words=Detokenizer(Letters()) if words else None,
         held=held,
+        owner=owner,
     )
     return Told(sequence, pieces)
 
@@ -170,9 +173,9 @@ def shelved(runner: NullRunner, name: str = "null", context: int = 4096, letters
     return Shelved(card, loaded, Scheduler(runner), Letters() if letters else None, None)
 
 
-def engine(*models: Shelved, start: bool = True) -> Engine:
+def engine(*models: Shelved, start: bool = True, store: Store | None = None) -> Engine:
     """An engine with these models on its shelf."""
-    made = Engine(start=start)
+    made = Engine(start=start, store=store)
     for model in models:
         made._shelf.put(model)
     return made

@@ -19,6 +19,7 @@ from crane_app.errors import BadCheckpoint, CraneError, DeviceLost, NotEnoughMem
 from crane_app.library.chats import Attachment, Chats, Turn
 from crane_app.pipelines import conversation
 from crane_app.pipelines.conversation import Answer, Ending, Loading, Model, as_command, messages_of, title_of
+from crane_app.pipelines.readiness import Readiness
 
 CARD = ModelCard("tiny", "/m/tiny", "Tiny", "torch", "cpu", "float32", 100, 50, 1, True, True)
 MODEL = Model("/m/tiny")
@@ -95,6 +96,18 @@ def run(answer: Answer, engine: Any) -> tuple[list[Any], Ending]:
 
 def text_of(came: list[Any], thought: bool = False) -> str:
     return "".join(each.text for each in came if not isinstance(each, Loading) and each.thought is thought)
+
+
+def test_what_is_computed_for_a_kept_answer_has_its_conversation_as_owner(chats, turn, tmp_path):
+    wanted = [True, False]
+    readiness = Readiness(lambda: wanted.pop(0), tmp_path / "store")
+    for owner in (f"chat-{turn.chat}", ""):
+        engine = Engine(Piece("Because", (1,), finish="stop"), DONE)
+        run(Answer(chats, turn, MODEL, readiness), engine)
+        assert engine.requests[0].owner == owner
+    engine = Engine(Piece("Because", (1,), finish="stop"), DONE)
+    run(Answer(chats, turn, MODEL), engine)
+    assert engine.requests[0].owner == ""
 
 
 def test_an_answer_comes_and_is_kept(chats, turn):

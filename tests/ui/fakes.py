@@ -51,6 +51,28 @@ def stats(**changes) -> Stats:
     return Stats(**(facts | changes))
 
 
+class FakeReadiness:
+    """Keeps conversations ready in memory. size, problem: what it tells; forgotten: which were, None for all."""
+
+    def __init__(self):
+        self.size, self.problem = "1.2 GB", ""
+        self.wanted = True
+        self.forgotten: list[int | None] = []
+
+    def owner(self, chat: int) -> str:
+        return f"owner of {chat}"
+
+    def forget(self, chat: int) -> None:
+        self.forgotten.append(chat)
+
+    def clear(self) -> None:
+        self.forgotten.append(None)
+        self.size = "0 MB"
+
+    def told(self) -> tuple[str, str]:
+        return self.size, self.problem
+
+
 class FakeEngine:
     """Answers with `answer` (a text, or request -> text), a word a piece.
 

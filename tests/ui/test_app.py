@@ -10,6 +10,7 @@ import pytest
 from fakes import FakePreferences
 
 from crane_app.errors import Unsupported
+from crane_app.library.chats import Chats
 from crane_app.ui import app, libraries, theme
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="about Linux displays")
@@ -112,6 +113,40 @@ def test_without_history_nothing_is_written(monkeypatch, tmp_path):
     assert not notice
     chats.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_conversations_that_are_kept_are_kept_ready(qtbot, monkeypatch, tmp_path):
+    # GIVEN what was computed for two conversations, of which one is there
+    chats = Chats.open(tmp_path / "chats.db")
+    preferences = FakePreferences()
+    monkeypatch.setattr("crane_app.ui.preferences.Preferences", lambda: preferences)
+    monkeypatch.setattr("crane_app.library.store.store_root", lambda: tmp_path / "store")
+    monkeypatch.setattr(app, "_chats", lambda kept: (chats, ""))
+    shared = app._Shared()
+    chat = chats.new("A title")
+    owners = [shared.readiness.owner(number) for number in (chat, chat + 1)]
+    assert owners == [f"chat-{chat}", f"chat-{chat + 1}"]
+    # WHEN the window has started
+    for _ in app._tidied(chats, shared.readiness):
+        pass
+    # THEN the other's is gone
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [f"chat-{chat}"]
+    # WHEN nothing is to be kept ready any more
+    preferences.set("keep-ready", False)
+    # THEN nothing is left, and nothing more comes
+    qtbot.waitUntil(lambda: list((tmp_path / "store").iterdir()) == [])
+    assert shared.readiness.owner(chat) == ""
+    chats.close()
+
+
+def test_conversations_in_memory_are_not_kept_ready(monkeypatch, tmp_path):
+    chats = Chats.in_memory()
+    monkeypatch.setattr("crane_app.ui.preferences.Preferences", FakePreferences)
+    monkeypatch.setattr("crane_app.library.store.store_root", lambda: tmp_path / "store")
+    monkeypatch.setattr(app, "_chats", lambda kept: (chats, ""))
+    assert app._Shared().readiness.owner(chats.new("A title")) == ""
+    assert not (tmp_path / "store").exists()
+    chats.close()
 
 
 def test_preferences_change_the_looks_at_once(qapp, monkeypatch):

@@ -1,7 +1,7 @@
 """The chat view with a fake engine and a real history: what a person does, and sees."""
 
 import pytest
-from fakes import FakeConnection, FakePreferences, FakeShelf, card, on_disk
+from fakes import FakeConnection, FakePreferences, FakeReadiness, FakeShelf, card, on_disk
 from hands import clipboard, files, picture, press
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QToolButton
@@ -237,6 +237,19 @@ def test_a_removed_end_can_be_brought_back(qtbot, view):
     assert shown(view) == before[:1]
     view.undo.undo()
     assert shown(view) == before
+
+
+def test_a_deleted_conversation_takes_along_what_was_computed_for_it(qtbot, chats, connection):
+    readiness = FakeReadiness()
+    view = ChatView(connection, chats, FakePreferences(model=MODEL), FakeShelf(on_disk()), readiness)
+    qtbot.addWidget(view)
+    view.talk.ask("Why?")
+    qtbot.waitUntil(lambda: not view.talk.running)
+    chat = view.talk.chat
+    assert readiness.forgotten == []
+    view.list.refresh()
+    view.delete_action.trigger()
+    assert readiness.forgotten == [chat]
 
 
 def test_a_deleted_conversation_leaves_an_empty_one(qtbot, view):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from fakes import FakePreferences
+from fakes import FakePreferences, FakeReadiness
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QDesktopServices, QWheelEvent
 from PySide6.QtTest import QTest
@@ -352,6 +352,28 @@ def test_the_shortcut_for_finding_goes_to_the_search(qtbot, page):
 
 
 # Where things are kept
+
+
+def test_what_was_computed_for_conversations_can_be_seen_and_removed(qtbot, preferences):
+    # GIVEN some, on a disk that is nearly full
+    readiness = FakeReadiness()
+    readiness.problem = "The disk is nearly full."
+    page = SettingsView(preferences, readiness)
+    qtbot.addWidget(page)
+    page.show()
+    qtbot.waitUntil(lambda: page.built)
+    qtbot.waitUntil(lambda: page.ready.size.text() == "1.2 GB")
+    assert page.ready.note.isVisible()
+    # WHEN more is there the next time, and it is cleared
+    readiness.size, readiness.problem = "1.5 GB", ""
+    page.enter()
+    qtbot.waitUntil(lambda: page.ready.size.text() == "1.5 GB")
+    assert not page.ready.note.isVisible()
+    page.ready.findChild(QToolButton).click()
+    # THEN it is gone, and says so
+    qtbot.waitUntil(lambda: page.ready.size.text() == "0 MB")
+    assert readiness.forgotten == [None]
+    assert page.ready.clear_action.isEnabled()
 
 
 def test_folders_are_shown_in_the_file_manager(page, preferences, tmp_path, monkeypatch):

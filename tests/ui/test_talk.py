@@ -1,7 +1,7 @@
 """What is asked and what comes of it, without a widget: a fake engine, a real history."""
 
 import pytest
-from fakes import FakeConnection, FakePreferences
+from fakes import FakeConnection, FakePreferences, FakeReadiness
 
 from crane_app.errors import BadInput, CraneError
 from crane_app.library.chats import Attachment, Chats
@@ -151,6 +151,23 @@ def test_editing_a_question_keeps_what_followed_it(qtbot, talk, connection):
     talk.switch(talk.turns[0], -1)
     # THEN all that followed it is there again
     assert texts(talk)[::2] == ["One?", "Two?"]
+
+
+def test_what_is_deleted_of_a_conversation_takes_along_what_was_computed(qtbot, chats, connection):
+    # GIVEN a conversation that is kept ready
+    readiness = FakeReadiness()
+    talk = Talk(connection, chats, FakePreferences(model="/m"), readiness)
+    answered(qtbot, talk, "One?", "Two?")
+    assert [request.owner for request in connection.engine.requests] == [f"owner of {talk.chat}"] * 2
+    # WHEN its end is removed
+    talk.remove(talk.turns[2])
+    # THEN nothing computed is left of it; an edit and another answer leave what there is
+    assert readiness.forgotten == [talk.chat]
+    talk.edit(talk.turns[0], "Three?")
+    qtbot.waitUntil(lambda: idle(talk))
+    talk.regenerate(talk.turns[1])
+    qtbot.waitUntil(lambda: idle(talk))
+    assert readiness.forgotten == [talk.chat]
 
 
 def test_a_removed_turn_and_what_follows_can_be_brought_back(qtbot, talk):

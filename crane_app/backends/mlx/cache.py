@@ -6,6 +6,7 @@ it the row's result, does not depend on its neighbours; and all rows of a slab d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -208,6 +209,12 @@ class Cache(Rows):
             both = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
             slab.keys[layer][slot, :, start:end] = both[0]
             slab.values[layer][slot, :, start:end] = both[1]
+
+    def _bits(self, block: list[mx.array]) -> tuple[np.ndarray, ...]:
+        return tuple(np.array(both.view(BITS[both.itemsize])) for both in block)
+
+    def _from_bits(self, layers: Sequence[np.ndarray]) -> list[mx.array]:
+        return [mx.array(bits).view(self.dtype) for bits in layers]
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         slab, slot = self.homes[row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,6 +99,15 @@ class Cache(Rows):
             cut = slice(start + i * BLOCK, start + (i + 1) * BLOCK)
             for k, v, both in zip(held.keys, held.values, block, strict=True):
                 k[:, cut], v[:, cut] = both[0], both[1]
+
+    def _bits(self, block: list[torch.Tensor]) -> tuple[np.ndarray, ...]:
+        return tuple(both.view(BITS[both.itemsize]).cpu().numpy() for both in block)
+
+    def _from_bits(self, layers: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        try:
+            return [torch.from_numpy(bits).to(self.device).view(self.dtype) for bits in layers]
+        except RuntimeError as error:
+            raise NotEnoughMemory("No memory is left for what is kept of this conversation.") from error
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         held = self.rows[row]

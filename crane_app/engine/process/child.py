@@ -178,9 +178,11 @@ def _on_terminate(host: Host) -> None:
 
 def _engine() -> Served:
     from crane_app.engine.engine import Engine
+    from crane_app.library.store import Store
 
     limit, reuse = settings.now("gpu-memory-limit"), settings.now("prefix-reuse")
-    return Engine(start=False, memory_limit=limit or "", reuse=reuse or "all", threads=settings.now("threads"))
+    how = {"memory_limit": limit or "", "reuse": reuse or "all", "threads": settings.now("threads")}
+    return Engine(start=False, store=Store(limit=lambda: settings.now("ready-size") << 20), **how)
 
 
 def main(argv: Sequence[str] | None = None, make: Callable[[], Served] = _engine, version: str = VERSION) -> int:

@@ -19,6 +19,7 @@ from crane_app.ui.worker import Worker, sentence
 if TYPE_CHECKING:
     from crane_app.library.chats import Attachment, Chats, Turn
     from crane_app.pipelines.conversation import Answer, Ending
+    from crane_app.pipelines.readiness import Readiness
 
 
 class Running:
@@ -36,7 +37,10 @@ class Running:
 
 
 class Talk(QObject):
-    """Asks and answers within `chats`; `options` are read from the conversation, the model from preferences."""
+    """Asks and answers within `chats`; `options` are read from the conversation, the model from preferences.
+
+    readiness: keeps on disk what the next answers need.
+    """
 
     shown = Signal()  # another conversation, or none yet: read `turns` anew
     added = Signal(object)  # a Turn at the end
@@ -47,9 +51,10 @@ class Talk(QObject):
     listed = Signal()  # titles or their order changed
     failed = Signal(str)  # a sentence about what could not be done
 
-    def __init__(self, connection: Any, chats: Chats, preferences: Any):
+    def __init__(self, connection: Any, chats: Chats, preferences: Any, readiness: Readiness | None = None):
         super().__init__()
         self.chats, self._connection, self._preferences = chats, connection, preferences
+        self._readiness = readiness
         self.chat: int | None = None  # None: one that begins with the first question
         self.turns: list[Turn] = []
         self.running: dict[int, Running] = {}
@@ -178,9 +183,15 @@ class Talk(QObject):
 
         def away() -> None:
             self.chats.remove_turn(turn.id)
+            self.forget(turn.chat)
             self._reload_from(turn, None)
 
         return self._do(away)
+
+    def forget(self, chat: int) -> None:
+        """Words of a conversation were deleted; what was computed of them goes too."""
+        if self._readiness is not None:
+            self._readiness.forget(chat)
 
     def restore(self, turn: Turn) -> None:
         """Bring back what `remove` took."""
@@ -229,7 +240,7 @@ class Talk(QObject):
         if resumed:
             self.chats.update(turn.id, state="running")
             turn = replace(turn, state="running")
-        answer = Answer(self.chats, turn, self.model())
+        answer = Answer(self.chats, turn, self.model(), self._readiness)
         worker = self._connection.run(answer.steps)
         running = self.running[turn.id] = Running(answer, worker)
         worker.yielded.connect(lambda news: self._came(turn.id, running, news))

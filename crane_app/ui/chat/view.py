@@ -43,11 +43,11 @@ class ChatView(View):
 
     computes = True
 
-    def __init__(self, connection: Any, chats: Any, preferences: Any, shelf: Any):
+    def __init__(self, connection: Any, chats: Any, preferences: Any, shelf: Any, readiness: Any = None):
         super().__init__()
         self._connection, self._preferences, self._shelf = connection, preferences, shelf
         self._files: dict[int | None, list[Any]] = {}  # that wait to be sent, by their conversation
-        self.talk = Talk(connection, chats, preferences)
+        self.talk = Talk(connection, chats, preferences, readiness)
         self._make_actions()
         self._make_widgets(chats)
         self.export = Export(self, chats)
@@ -321,6 +321,7 @@ class ChatView(View):
     def _gone(self, chat: int) -> None:
         """A conversation was deleted: nobody waits for its answers any more."""
         self.talk.stop_all(chat)
+        self.talk.forget(chat)
         self._files.pop(chat, None)
         if chat == self.talk.chat:
             self.new()

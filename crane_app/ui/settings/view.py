@@ -16,6 +16,7 @@ from crane_app import settings
 from crane_app.ui.parts import ElidedLabel, Notice, SearchField, Words, button
 from crane_app.ui.scrolled import Scrolled, card, fill
 from crane_app.ui.settings.fields import said
+from crane_app.ui.settings.ready import Ready
 from crane_app.ui.settings.row import Row
 from crane_app.ui.theme import SPACE
 from crane_app.ui.view import Commands, View
@@ -24,11 +25,12 @@ NOTES = {settings.COMPUTING: "Counts for models that are loaded from now on."}
 
 
 class SettingsView(View):
-    """rows: by the name of the setting; built: all of them are there."""
+    """rows: by the name of the setting; built: all of them are there; ready: how much is kept of conversations."""
 
-    def __init__(self, preferences: Any):
+    def __init__(self, preferences: Any, readiness: Any = None):
         super().__init__()
-        self._preferences = preferences
+        self._preferences, self._readiness = preferences, readiness
+        self.ready: Ready | None = None
         self.rows: dict[str, Row] = {}
         self.cards: dict[str, QWidget] = {}
         self.find_action = self.action("find", self.tr("&Find a setting"), self._find, QKeySequence.StandardKey.Find)
@@ -47,6 +49,8 @@ class SettingsView(View):
 
     def enter(self) -> None:
         self.search.setFocus()
+        if self.ready is not None:
+            self.ready.refresh()
 
     def leave(self) -> None:
         """What is half written counts too."""
@@ -106,6 +110,10 @@ class SettingsView(View):
         rows = self._add_card("places", self.tr("Where things are kept"), self.tr("All of it is on this computer."))
         for name, path in self._places().items():
             rows.addWidget(Place(name, path))
+            yield
+        if self._readiness is not None:
+            self.ready = Ready(self._readiness)
+            rows.addWidget(self.ready)
             yield
 
     def _build_next(self) -> None:
