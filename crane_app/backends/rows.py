@@ -80,6 +80,14 @@ class Rows(ABC):
         self._write(row, length, [self._kept[block][1] for block in kept])
         self._lengths[row] += BLOCK * len(kept)
 
+    def fork(self, source: int, row: int) -> None:
+        length = self.length(source)
+        if length > self.room(row):
+            raise ValueError(f"row {row} has room for {self.room(row)} positions; it cannot be a copy of {length}")
+        self.truncate(row, 0)
+        self._double(source, row, length)
+        self._lengths[row] = length
+
     def drop(self, block: int) -> None:
         if block not in self._kept:
             raise ValueError(f"there is no kept block {block}")
@@ -133,6 +141,10 @@ class Rows(ABC):
 
     def _write(self, row: int, start: int, blocks: list[Any]) -> None:
         """Blocks into the row, one behind the other."""
+        raise ValueError("this cache shares nothing")
+
+    def _double(self, source: int, row: int, length: int) -> None:
+        """The first positions of one row into another, which is empty."""
         raise ValueError("this cache shares nothing")
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:

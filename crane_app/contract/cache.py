@@ -46,7 +46,7 @@ class Cache(Protocol):
 
     Lengths are known on the host; no method but `save` reads the device. A row id stays valid until `close`, the id of
     a kept block until `drop`. budget: the most bytes it may hold; a smaller one takes nothing away.
-    shares: it has `keep`, `paste`, `save` and `load`.
+    shares: it has `keep`, `paste`, `fork`, `save` and `load`.
     """
 
     layout: Layout
@@ -82,6 +82,9 @@ class Cache(Protocol):
 
     def paste(self, row: int, kept: Sequence[int]) -> None:
         """Append copies of kept blocks to a row that has the room; the same bits as where they were made."""
+
+    def fork(self, source: int, row: int) -> None:
+        """Make a row that has the room a copy of another, to the bit; what it held is gone."""
 
     def drop(self, block: int) -> None:
         """Give a kept block's memory back."""

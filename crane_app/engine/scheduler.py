@@ -19,7 +19,7 @@ from crane_app.engine.lookup import NOTHING, Gain
 from crane_app.engine.prefixes import Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
-from crane_app.engine.steps import Failed, Launched, Plan
+from crane_app.engine.steps import Failed, Launched, Plan, alike
 from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
 
 log = logging.getLogger(__name__)
@@ -196,8 +196,12 @@ class Scheduler:
         if len(prompts) > 1:
             prompts.sort(key=lambda s: s.due)
         share = self.step_tokens
-        for sequence in prompts:
-            share -= self._add_prompt(plan, sequence, share, making)
+        for first, others in alike(prompts):
+            taken = self._add_prompt(plan, first, share, making)
+            share -= taken
+            if taken and not first.prefilling:
+                for other in others:
+                    plan.add(other, other.length, other.fork(first))
         return plan
 
     def _add_token(self, plan: Plan, sequence: Sequence, guessing: bool) -> None:

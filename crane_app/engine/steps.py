@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from crane_app.contract import Pending, Work
@@ -38,3 +39,16 @@ class Failed:
 
     sequences: list[Sequence]
     error: Exception
+
+
+def alike(prompts: list[Sequence]) -> Iterator[tuple[Sequence, list[Sequence]]]:
+    """For each prompt the choice that is furthest with it, and the others, which wait to be copies of its row.
+
+    A choice that was evicted computes its own again: it does not draw behind it a second time.
+    """
+    groups: dict[object, list[Sequence]] = {}
+    for sequence in prompts:
+        groups.setdefault(id(sequence) if sequence.made else sequence.whole, []).append(sequence)
+    for group in groups.values():
+        first = max(group, key=lambda s: s.launched)
+        yield first, [other for other in group if other is not first]

@@ -89,6 +89,7 @@ def told(
     arrived: float = 0.0,
     words: bool = True,
     held: bool = False,
+    salt: str = "",
 ) -> Told:
     pieces: list[Piece] = []
     sequence = Sequence(
@@ -100,6 +101,7 @@ def told(
         emit=pieces.append,
         arrived=arrived,
         lane=lane,
+        salt=salt,
         words=Detokenizer(Letters()) if words else None,
         held=held,
     )
