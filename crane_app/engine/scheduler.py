@@ -1,7 +1,8 @@
 """Who runs next on one model: prompts in chunks on the fixed grid, mixed with one token of every row that is ready.
 
 Plain Python: knows the Runner's contract, no tensor library and no clock. The next step is launched before the last is
-read; a token drawn past an end is dropped and the row closed when it has been read.
+read, unless the next token of one of its rows hangs on that; a token drawn past an end is dropped and the row closed
+when it has been read.
 
 When memory is short, kept prefixes go first. Then the row with the longest output gives up its place and waits; its
 tokens stay, and when it is back its keys are made again as they were made the first time, to the bit.
@@ -70,11 +71,15 @@ class Scheduler:
         insort(self.waiting, sequence, key=lambda s: s.due)
 
     def step(self) -> None:
-        """Launch the next step, then read the one before."""
+        """Launch the next step, then read the one before; first read it where a row's next token hangs on it."""
         self._sweep()
         self._admit()
         before, self._flight = self._flight, None
-        failed = self._launch(before)
+        failed = None
+        if before is not None and any(s.waits and s.finish is None for s in before.plan.sequences):
+            failed, before = self._read(before), None
+        if failed is None:
+            failed = self._launch(before)
         if before is not None:
             failed = self._read(before) or failed
         if failed is not None:
@@ -129,7 +134,7 @@ class Scheduler:
         rows = [s for s in self.running if s.slot is not None and s.finish is None]
         if len(rows) < 2:
             return False
-        victim = max(rows, key=lambda s: (s.made, s.due))
+        victim = max(rows, key=lambda s: (s.made, s.due, s.choice))
         assert victim.slot is not None
         started = victim.made or victim.flying
         saved = self.cache.save(victim.slot) if started and not victim.exact else None

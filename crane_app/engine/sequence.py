@@ -102,11 +102,15 @@ class Sequence:
         return (len(self.prompt) - 1) // BLOCK
 
     @property
+    def waits(self) -> bool:
+        """The token in flight must be read before another one can be started."""
+        thinks = self.thought is not None and self.thought.waits(self.made + self.flying)
+        return self.flying > 0 and (self.held or thinks)
+
+    @property
     def ready(self) -> bool:
         """Another token may be started, the prompt being in: there is one to come, and it is at most one step ahead."""
-        if self.flying and self.thought is not None and self.thought.waits(self.made + self.flying):
-            return False
-        return self.made + self.flying < self.limit and self.flying <= (not self.held)
+        return self.made + self.flying < self.limit and self.flying <= 1 and not self.waits
 
     def chunk(self) -> Work:
         """The next piece of the prompt; the last one draws a token."""
@@ -232,7 +236,7 @@ class Sequence:
             self.finish = "stop" if stopped else "length"
             text += self._rest()
         logprobs, matched = (drawn,) if resolved.logprobs else (), self._matched(token)
-        self.emit(Piece(text, (token,), self.choice, logprobs, self.finish, matched, raw, spelled))
+        self.emit(Piece(text, (token,), self.choice, logprobs, self.finish, matched, raw, spelled, self.cached))
 
     def take_guess(self, drawn: Many[Drawn], draft: np.ndarray) -> int:
         """Take what was drawn behind a draft as far as the draft was right; how many that are."""
