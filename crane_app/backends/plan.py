@@ -20,7 +20,8 @@ from crane_app.contract import Cache, Span, Work
 class HostStep:
     """tokens: int32 [N], 0 where `carried` (indices into [N]) says it is on the device. positions: [N] or [3, N].
 
-    whole: each work's span in one piece. out: int32 [M]. cuts: [R + 1] of the memory columns, or None.
+    whole: each work's span in one piece; a fork's is empty, behind what it is a copy of. out: int32 [M].
+    cuts: [R + 1] of the memory columns, or None.
     """
 
     spans: tuple[Span, ...]
@@ -42,28 +43,37 @@ def host_step(cache: Cache, work: Sequence[Work], vocabulary: int | None = None)
     spans, first, plain = [], 0, True
     for item in work:
         new = 1 if item.tokens is None else len(item.tokens)
-        start = cache.length(item.row)
-        _check(item, start, new, cache.room(item.row), vocabulary)
-        spans.append(Span(item.row, start, new, first))
+        span = Span(item.row, cache.length(item.row), new, first) if item.fork is None else _fork(item, work, spans)
+        _check(item, span.start, new, cache.room(item.row), vocabulary)
+        spans.append(span)
         first += new
         plain = plain and new == item.logits == 1 and item.positions is None and not item.memory
     if plain:
         return _decoding(work, spans)
     return HostStep(
-        spans=tuple(chain.from_iterable(_singles(s) if w.singly else (s,) for w, s in zip(work, spans, strict=True))),
+        spans=tuple(chain.from_iterable(_pieces(w, s) for w, s in zip(work, spans, strict=True))),
         whole=tuple(spans),
         tokens=np.concatenate([[0] if w.tokens is None else w.tokens for w in work]).astype(np.int32),
         carried=np.array([s.first for w, s in zip(work, spans, strict=True) if w.tokens is None], np.int32),
         positions=_positions(work, spans),
         out=np.concatenate([_outputs(w, s) for w, s in zip(work, spans, strict=True)]).astype(np.int32),
         cuts=np.cumsum([0, *(w.memory for w in work)]).tolist() if any(w.memory for w in work) else None,
-        form="decode" if all(s.new == 1 for s in spans) else "mixed",
+        form="decode" if all(s.new <= 1 for s in spans) else "mixed",
     )
 
 
-def _singles(span: Span) -> Iterator[Span]:
-    """The same tokens as spans of one."""
-    return (Span(span.row, span.start + i, 1, span.first + i) for i in range(span.new))
+def _fork(item: Work, work: Sequence[Work], before: Sequence[Span]) -> Span:
+    """Nothing, behind the last token of the work that it is a copy of."""
+    for other, span in zip(work, before, strict=False):
+        if other.row == item.fork and other.logits:
+            return Span(item.row, span.start + span.new, 0, span.first + span.new)
+    raise ValueError(f"row {item.row} cannot be a copy of row {item.fork}, which draws nothing before it")
+
+
+def _pieces(item: Work, span: Span) -> Iterator[Span]:
+    """What it runs as: one span, the same tokens as spans of one, or nothing."""
+    each = 1 if item.singly else max(span.new, 1)
+    return (Span(span.row, span.start + i, each, span.first + i) for i in range(0, span.new, each))
 
 
 def _decoding(work: Sequence[Work], spans: list[Span]) -> HostStep:
@@ -81,11 +91,11 @@ def _decoding(work: Sequence[Work], spans: list[Span]) -> HostStep:
 
 
 def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) -> None:
-    if new == 0:
-        raise ValueError(f"row {item.row} has no new token")
+    if (new == 0) != (item.fork is not None):
+        raise ValueError(f"row {item.row} has no new token" if new == 0 else f"row {item.row} is a copy with tokens")
     if start + new > room:
         raise ValueError(f"row {item.row} has room for {room} positions, not {start + new}; reserve them first")
-    if not 0 <= item.logits <= new:
+    if not 0 <= item.logits <= (new if item.fork is None else 1):
         raise ValueError(f"row {item.row} asks for logits of {item.logits} of its {new} tokens")
     if item.singly and item.memory:
         raise ValueError(f"row {item.row} cannot fill its memory while its tokens run singly")

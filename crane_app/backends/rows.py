@@ -92,6 +92,14 @@ class Rows(ABC):
         self._blocks += 1
         return self._blocks - 1
 
+    def fork(self, source: int, row: int) -> None:
+        length = self.length(source)
+        if length > self.room(row):
+            raise ValueError(f"row {row} has room for {self.room(row)} positions; it cannot be a copy of {length}")
+        self.truncate(row, 0)
+        self._double(source, row, length)
+        self._lengths[row] = length
+
     def drop(self, block: int) -> None:
         if block not in self._kept:
             raise ValueError(f"there is no kept block {block}")
@@ -153,6 +161,10 @@ class Rows(ABC):
 
     def _from_bits(self, layers: Sequence[np.ndarray]) -> Any:
         """What `_copy` would give for these bits."""
+        raise ValueError("this cache shares nothing")
+
+    def _double(self, source: int, row: int, length: int) -> None:
+        """The first positions of one row into another, which is empty."""
         raise ValueError("this cache shares nothing")
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:

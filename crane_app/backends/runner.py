@@ -41,6 +41,9 @@ class Runner:
             outputs = self._forward(host, Inputs(tokens, states=backend.join(states) if states else None), draw)
             for span in host.spans:
                 self.cache.advance(span.row, span.new)
+            for item in work:
+                if item.fork is not None:
+                    self.cache.fork(item.fork, item.row)
             given = _given(work)
             drawn = outputs.tokens if given is None else backend.ops.put(outputs.tokens, *map(backend.array, given))
             ranked = self._rank(work, outputs.logits, drawn)

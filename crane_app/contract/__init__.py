@@ -75,6 +75,8 @@ class Work:
     tokens: int32 [L]; None is one token, the one that the step before drew for this row.
     singly: they run as L spans of one token, each as it would in a step of its own, which is how generated tokens are
         run again: the same bits, which a chunk of them need not give.
+    fork: the row of a work earlier in this step: this one's becomes a copy of it as it is after the step, brings no
+        tokens [0], and draws once more from the logits of its last token.
     logits: how many of the last tokens get logits: 0 for a middle chunk, L to score all of them.
     draw: how a token is drawn from each of these logits; None draws greedily.
     given: int32 [logits], taken as if they had been drawn, so that they get their log-probabilities.
@@ -97,6 +99,7 @@ class Work:
     top: int = 0
     allowed: np.ndarray | None = None
     singly: bool = False
+    fork: int | None = None
     positions: np.ndarray | None = None
     memory: int = 0
     states: Array | None = None

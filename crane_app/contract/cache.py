@@ -92,6 +92,9 @@ class Cache(Protocol):
         Raises ValueError if it is none of this cache, NotEnoughMemory.
         """
 
+    def fork(self, source: int, row: int) -> None:
+        """Make a row that has the room a copy of another, to the bit; what it held is gone."""
+
     def drop(self, block: int) -> None:
         """Give a kept block's memory back."""
 

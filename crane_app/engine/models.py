@@ -18,8 +18,9 @@ from crane_app.engine.loading import Loaded
 from crane_app.engine.memory import Memory
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import ModelCard
-from crane_app.engine.scheduler import Scheduler, known
+from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.sequence import Sequence
+from crane_app.engine.steps import known
 from crane_app.engine.storing import Stored, Writer
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import ModelNotFound

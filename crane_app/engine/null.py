@@ -60,6 +60,9 @@ class NullCache(Rows):
     def _from_bits(self, layers: Sequence[np.ndarray]) -> list[int]:
         return list(map(int, layers[0][0, 0, :, 0]))
 
+    def _double(self, source: int, row: int, length: int) -> None:
+        self.written[row][:] = self.written[source][:length]
+
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         return (np.array(self.written[row][:length], np.int32),)
 
@@ -111,11 +114,15 @@ class NullRunner:
         tokens: dict[int, tuple[int, ...]] = {}
         for item, span in zip(work, host.whole, strict=True):
             given = [self._carried(item.row, previous)] if item.tokens is None else item.tokens.tolist()
-            last = list(enumerate(given, span.start + 1))[span.new - item.logits :]
+            if item.fork is None:
+                self.cache.written[item.row] += given
+                self.cache.advance(item.row, span.new)
+            else:
+                self.cache.fork(item.fork, item.row)
+                given = self.cache.written[item.row][-1:]
+            last = list(enumerate(given, self.cache.length(item.row) - len(given) + 1))[len(given) - item.logits :]
             drawn = [self._draw(token, position, item) for position, token in last]
             tokens[item.row] = tuple(drawn if item.given is None else item.given.tolist())
-            self.cache.written[span.row] += given
-            self.cache.advance(span.row, span.new)
         try:
             self.on_read(work)
         except Exception as error:

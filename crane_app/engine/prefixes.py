@@ -101,6 +101,11 @@ class Prefixes:
                 self._kept.move_to_end(key)
 
 
+def whole(tokens: np.ndarray, chain: Sequence[bytes], salt: str = "") -> tuple[bytes, ...]:
+    """What all of tokens int32 [L] are known by while they are computed; chain: the keys of their blocks."""
+    return (*chain[-1:], tokens[len(chain) * BLOCK :].tobytes(), salt.encode())
+
+
 def keys(tokens: np.ndarray, known: Sequence[bytes] = (), salt: str = "") -> list[bytes]:
     """For each whole block of tokens int32 [L] what it and all before it are known by; `known` are the first.
 

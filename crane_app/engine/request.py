@@ -117,7 +117,8 @@ class Piece:
     """New output of one choice: text that is certain (may be empty), the tokens behind it, their logprobs if asked.
 
     matched: the stop text or the id that ended it. With logprobs, raw: the bytes that each token adds to the text, and
-    spelled: the bytes of every id that is named, as they are written where nothing is hidden.
+    spelled: the bytes of every id that is named, as they are written where nothing is hidden. cached: tokens of the
+    prompt that were not computed for this choice.
     """
 
     text: str
@@ -128,6 +129,7 @@ class Piece:
     matched: str | int | None = None
     raw: tuple[bytes, ...] = ()
     spelled: Mapping[int, bytes] = field(default_factory=dict)
+    cached: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Who runs next on one model: prompts in chunks on the fixed grid, mixed with one token of every row that is ready.
 
 Plain Python: knows the Runner's contract, no tensor library and no clock. The next step is launched before the last is
-read; a token drawn past an end is dropped and the row closed when it has been read.
+read, unless the next token of one of its rows hangs on that; a token drawn past an end is dropped and the row closed
+when it has been read.
 
 When memory is short, kept prefixes go first. Then the row with the longest output gives up its place and waits; its
 tokens stay, and when it is back its keys are made again as they were made the first time, to the bit.
@@ -19,9 +20,9 @@ from crane_app.engine.lookup import NOTHING, Gain
 from crane_app.engine.prefixes import Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
-from crane_app.engine.steps import Failed, Launched, Plan
+from crane_app.engine.steps import Failed, Launched, Plan, alike, known, never
 from crane_app.engine.storing import Stored
-from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
+from crane_app.errors import CraneError, NotEnoughMemory
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,15 @@ class Scheduler:
         insort(self.waiting, sequence, key=lambda s: s.due)
 
     def step(self) -> None:
-        """Launch the next step, then read the one before."""
+        """Launch the next step, then read the one before; first read it where a row's next token hangs on it."""
         self._sweep()
         self._admit()
         before, self._flight = self._flight, None
-        failed = self._launch(before)
+        failed = None
+        if before is not None and any(s.waits and s.finish is None for s in before.plan.sequences):
+            failed, before = self._read(before), None
+        if failed is None:
+            failed = self._launch(before)
         if before is not None:
             failed = self._read(before) or failed
         if failed is not None:
@@ -103,7 +108,7 @@ class Scheduler:
         """A row for it, its own again if it was evicted; False when it must wait for others to end."""
         most = self.cache.most()
         if len(sequence.prompt) >= most:
-            sequence.end("error", _never(len(sequence.prompt), most))
+            sequence.end("error", never(len(sequence.prompt), most))
             return True
         if not sequence.made:
             sequence.limit = min(sequence.limit, most - len(sequence.prompt))
@@ -133,7 +138,7 @@ class Scheduler:
         rows = [s for s in self.running if s.slot is not None and s.finish is None]
         if len(rows) < 2:
             return False
-        victim = max(rows, key=lambda s: (s.made, s.due))
+        victim = max(rows, key=lambda s: (s.made, s.due, s.choice))
         assert victim.slot is not None
         started = victim.made or victim.flying
         saved = self.cache.save(victim.slot) if started and not victim.exact else None
@@ -200,8 +205,12 @@ class Scheduler:
         if len(prompts) > 1:
             prompts.sort(key=lambda s: s.due)
         share = self.step_tokens
-        for sequence in prompts:
-            share -= self._add_prompt(plan, sequence, share, making)
+        for first, others in alike(prompts):
+            taken = self._add_prompt(plan, first, share, making)
+            share -= taken
+            if taken and not first.prefilling:
+                for other in others:
+                    plan.add(other, other.length, other.fork(first))
         return plan
 
     def _add_token(self, plan: Plan, sequence: Sequence, guessing: bool) -> None:
@@ -382,17 +391,3 @@ class Scheduler:
                 sequence.slot = None
         self.running, self.waiting = [], []
         self._weigh()
-
-
-def _never(prompt: int, most: int) -> NotEnoughMemory:
-    return NotEnoughMemory(
-        f"The prompt has {prompt} tokens and the memory holds {most} of this model. Shorten the text, unload other "
-        "models, or raise --gpu-memory-limit."
-    )
-
-
-def known(error: BaseException) -> CraneError:
-    """The error as a sentence for the one whose row it was; without its frames, which hold on to the device."""
-    if isinstance(error, CraneError):
-        return type(error)(str(error))
-    return DeviceLost(f"The device failed under this request ({type(error).__name__}: {error}).")

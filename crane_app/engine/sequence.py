@@ -64,6 +64,7 @@ class Sequence:
         self.tokens = np.zeros(len(self.prompt) + max(self.limit, 0), np.int32)
         self.tokens[: len(self.prompt)] = self.prompt
         self.keys = prefixes.keys(self.prompt, salt=self.salt)  # of its whole blocks
+        self.whole = prefixes.whole(self.prompt, self.keys, self.salt)
         self._stops = StopText(self.resolved.stop) if self.resolved.stop else None
         s = replace(self.resolved.sampling, choice=self.choice)
         self._draw, self._early = s, s
@@ -102,11 +103,15 @@ class Sequence:
         return (len(self.prompt) - 1) // BLOCK
 
     @property
+    def waits(self) -> bool:
+        """The token in flight must be read before another one can be started."""
+        thinks = self.thought is not None and self.thought.waits(self.made + self.flying)
+        return self.flying > 0 and (self.held or thinks)
+
+    @property
     def ready(self) -> bool:
         """Another token may be started, the prompt being in: there is one to come, and it is at most one step ahead."""
-        if self.flying and self.thought is not None and self.thought.waits(self.made + self.flying):
-            return False
-        return self.made + self.flying < self.limit and self.flying <= (not self.held)
+        return self.made + self.flying < self.limit and self.flying <= 1 and not self.waits
 
     def chunk(self) -> Work:
         """The next piece of the prompt; the last one draws a token."""
@@ -115,10 +120,20 @@ class Sequence:
         self.launched = end
         if end < len(self.prompt) or self.made:
             return Work(self.slot, self.prompt[start:end], logits=0)
+        return self._first(self.prompt[start:end])
+
+    def fork(self, source: Sequence) -> Work:
+        """The whole prompt as a copy of a row that ends the same one in this step, and a token from its logits."""
+        self.cached += len(self.prompt) - self.launched
+        self.launched, self.exact = len(self.prompt), source.exact
+        return replace(self._first(self.prompt[:0]), fork=source.slot)
+
+    def _first(self, tokens: np.ndarray) -> Work:
+        """The end of the prompt and a token drawn behind it."""
+        assert self.slot is not None
         self.flying += 1
         seen = self.prompt if self._looks_back else None
-        top, allowed = self.resolved.logprobs, self._allowed(0)
-        return Work(self.slot, self.prompt[start:end], 1, self._sampling(0), seen, 0, top, allowed)
+        return Work(self.slot, tokens, 1, self._sampling(0), seen, 0, self.resolved.logprobs, self._allowed(0))
 
     def step(self) -> Work:
         """One more token, after the one in flight or the last one read."""
@@ -164,6 +179,8 @@ class Sequence:
         """As it was before a step that began at `length` cached positions and drew so many tokens."""
         self.flying -= drew
         self.launched = min(self.launched, length)
+        if not self.made:
+            self.cached = min(self.cached, self.launched)
         self.again = max(self.launched + max(self.made + self.flying - 1, 0) - length, 0)
 
     def take_over(self, blocks: int, exact: bool) -> None:
@@ -176,6 +193,8 @@ class Sequence:
     def vacate(self, saved: Saved | None) -> None:
         """It has lost its row, and goes on later: with what was saved of it, else by running everything again."""
         self.slot, self.saved, self.again = None, saved, 0
+        if not (self.made or self.flying):
+            self.cached = 0
         if saved is None:
             self.launched, self.exact = 0, True
 
@@ -218,7 +237,7 @@ class Sequence:
             self.finish = "stop" if stopped else "length"
             text += self._rest()
         logprobs, matched = (drawn,) if resolved.logprobs else (), self._matched(token)
-        self.emit(Piece(text, (token,), self.choice, logprobs, self.finish, matched, raw, spelled))
+        self.emit(Piece(text, (token,), self.choice, logprobs, self.finish, matched, raw, spelled, self.cached))
 
     def take_guess(self, drawn: Many[Drawn], draft: np.ndarray) -> int:
         """Take what was drawn behind a draft as far as the draft was right; how many that are."""

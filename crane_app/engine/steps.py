@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from crane_app.contract import Pending, Work
 from crane_app.engine.sequence import Sequence
+from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
 
 
 @dataclass
@@ -38,3 +40,31 @@ class Failed:
 
     sequences: list[Sequence]
     error: Exception
+
+
+def alike(prompts: list[Sequence]) -> Iterator[tuple[Sequence, list[Sequence]]]:
+    """For each prompt the choice that is furthest with it, and the others, which wait to be copies of its row.
+
+    A choice that was evicted computes its own again: it does not draw behind it a second time.
+    """
+    groups: dict[object, list[Sequence]] = {}
+    for sequence in prompts:
+        groups.setdefault(id(sequence) if sequence.made else sequence.whole, []).append(sequence)
+    for group in groups.values():
+        first = max(group, key=lambda s: s.launched)
+        yield first, [other for other in group if other is not first]
+
+
+def never(prompt: int, most: int) -> NotEnoughMemory:
+    """What a prompt is told that no row can hold; both in tokens."""
+    return NotEnoughMemory(
+        f"The prompt has {prompt} tokens and the memory holds {most} of this model. Shorten the text, unload other "
+        "models, or raise --gpu-memory-limit."
+    )
+
+
+def known(error: BaseException) -> CraneError:
+    """The error as a sentence for the one whose row it was; without its frames, which hold on to the device."""
+    if isinstance(error, CraneError):
+        return type(error)(str(error))
+    return DeviceLost(f"The device failed under this request ({type(error).__name__}: {error}).")

@@ -44,6 +44,34 @@ def test_a_pasted_block_has_the_bits_of_the_row_it_is_of(rows):
     assert bits(cache, target) == bits(cache, source)
 
 
+@pytest.mark.parametrize("length", [1, 7, BLOCK, 2 * BLOCK + 5])
+@pytest.mark.parametrize("reserve", [0, 4 * BLOCK], ids=["of the same size", "of another size"])
+def test_a_copy_of_a_row_has_its_bits_and_goes_on_by_itself(rows, length, reserve):
+    cache = rows.cache
+    source, target, bystander = filled(rows, length), rows.open(max(length, reserve)), filled(rows, 3)
+    was, held = bits(cache, bystander), cache.nbytes()
+    cache.fork(source, target)
+    assert (cache.length(target), cache.nbytes()) == (length, held)
+    assert bits(cache, target) == bits(cache, source)
+    cache.truncate(source, 0)
+    rows.run(rows.inputs((source, length)))
+    assert bits(cache, target) != bits(cache, source)
+    assert bits(cache, bystander) == was
+
+
+@float32
+def test_what_a_copy_held_before_is_gone_and_it_needs_the_room(rows):
+    cache = rows.cache
+    source, target = filled(rows, 5), filled(rows, 9, reserve=BLOCK)
+    cache.fork(source, target)
+    assert cache.length(target) == 5
+    assert bits(cache, target) == bits(cache, source)
+    long = filled(rows, BLOCK + 1)
+    with pytest.raises(ValueError, match="cannot be a copy of 257"):
+        cache.fork(long, target)
+    assert bits(cache, target) == bits(cache, source)
+
+
 @float32
 def test_a_kept_block_outlives_its_row_and_what_is_written_over_it(rows):
     cache = rows.cache

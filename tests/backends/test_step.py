@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crane_app.contract import BLOCK, Inputs, Outputs, Slot, Span, Work
+from crane_app.contract import BLOCK, Inputs, Outputs, Sampling, Slot, Span, Work
 from tests.ops import oracle
 from tests.ops.oracle import leaf, normal
 
@@ -201,6 +201,25 @@ def test_a_work_without_tokens(rows, refused):
     refused(work(rows[1], 0, logits=0), match="token")
 
 
+def test_a_copy_that_cannot_be(backend, cache, rows):
+    source, other, _ = rows
+    target = cache.open(1)
+    cache.reserve(source, cache.room(target) + 1)
+    copy = work(target, 0, fork=source)
+    for works, match in (
+        ([work(source, 2, logits=0), copy], "draws nothing before it"),
+        ([work(other), copy], "draws nothing before it"),
+        ([work(source, cache.room(target) - 2), copy], "has room for"),
+        ([work(source), work(target, 1, fork=source)], "a copy with tokens"),
+        ([work(source), work(target, 0, fork=source, logits=2)], "asks for logits of 2"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            backend.step(cache, works)
+    with pytest.raises(ValueError, match="draws nothing before it"):
+        backend.step(cache, [copy, work(source)])
+    assert [cache.length(row) for row in (source, target)] == [3, 0]
+
+
 @pytest.mark.parametrize(("new", "logits"), [(1, 2), (3, 4), (3, -1)])
 def test_more_logits_than_tokens(rows, refused, new, logits):
     refused(work(rows[0]), work(rows[1], new, logits=logits), match="logits")
@@ -312,6 +331,24 @@ def test_a_drawn_token_goes_on_without_a_look_at_it(runner):
     step = lambda token: int(runner.model.logits([token]).argmax())  # noqa: E731
     assert [d[0].token for d in first.read().drawn] == [step(1), step(2), step(3)]
     assert [d[0].token for d in second.read().drawn] == [step(step(3)), step(step(1))]
+
+
+def test_a_copy_draws_from_the_same_logits_and_goes_on_by_itself(runner):
+    """Two copies of one row's last position beside a row that decodes, each with a draw of its own."""
+    a, b, c, d = (runner.cache.open(64) for _ in range(4))
+    best = runner.model.logits([4])[0].argsort()[::-1]
+    never = Sampling(logit_bias={int(best[0]): -np.inf})
+    first = runner.launch(
+        [work(d), Work(a, np.array([9, 4], np.int32)), work(b, 0, fork=a), work(c, 0, fork=a, draw=never, top=1)]
+    )
+    assert [runner.cache.length(row) for row in (a, b, c)] == [2, 2, 2]
+    second = runner.launch([Work(c, None), Work(b, None)], previous=first)
+    drawn = [one[0] for one in first.read().drawn]
+    assert [one.token for one in drawn[1:]] == [best[0], best[0], best[1]]
+    assert drawn[3].top[0][0] == best[0]
+    want = runner.model.logits([best[1], best[0]]).argmax(-1).tolist()
+    assert [one[0].token for one in second.read().drawn] == want
+    assert [runner.cache.length(row) for row in (a, b, c)] == [2, 3, 3]
 
 
 @pytest.mark.parametrize("token", [-1, VOCABULARY, 2**31 - 1, -(2**31)])

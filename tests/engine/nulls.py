@@ -91,6 +91,7 @@ def told(
     words: bool = True,
     held: bool = False,
     owner: str = "",
+    salt: str = "",
 ) -> Told:
     pieces: list[Piece] = []
     sequence = Sequence(
@@ -102,6 +103,7 @@ def told(
         emit=pieces.append,
         arrived=arrived,
         lane=lane,
+        salt=salt,
         words=Detokenizer(Letters()) if words else None,
         held=held,
         owner=owner,

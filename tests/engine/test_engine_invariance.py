@@ -352,12 +352,29 @@ def test_warm_is_as_cold_over_what_a_prompt_made(loaded):
     assert told == [cold(loaded, wish) for wish in then]
 
 
-@pytest.mark.parametrize("every", [0, 5])
-def test_choices_share_their_prompt_and_are_as_alone(loaded, every):
-    prompt = some_prompt(loaded, 2 * BLOCK + 30, seed=21)
-    asked = [Wish(prompt, SAMPLINGS[i % 3], 9, choice=i) for i in range(4)]
-    told = assert_as_alone(loaded, all_at_once, asked, every)
-    assert sum(told.sequences[wish].cached for wish in asked) >= 3 * 2 * BLOCK
+@pytest.mark.parametrize("every", [0, 3])
+@pytest.mark.parametrize("length", [1, 30, BLOCK, 2 * BLOCK + 30])
+def test_choices_share_all_of_their_prompt_and_are_as_alone(loaded, length, every):
+    """Eight copies of one row, in one slab on MLX, that draw from one row's logits in their own ways."""
+    prompt = some_prompt(loaded, length, seed=21)
+    asked = [Wish(prompt, SAMPLINGS[i % 3], 9, choice=i) for i in range(8)]
+
+    def eight(story: Story, asked: list[Wish]) -> None:
+        story.scheduler.most_rows = story.scheduler.cap = 8
+        all_at_once(story, asked)
+
+    told = assert_as_alone(loaded, eight, asked, every)
+    assert every or sum(told.sequences[wish].cached for wish in asked) == 7 * length
+    assert told.scheduler.evictions > 3 or not every
+
+
+def test_choices_over_a_generated_turn_are_all_as_the_first(loaded):
+    """Where blocks were made by decoding, copies have the bits that the one they are copies of has."""
+    first, known = made_before(loaded, 150, seed=25)
+    then = [Wish((*known, 3), SAMPLINGS[1], 9, choice=i) for i in range(4)]
+    together, story = reusing(loaded, first, then)
+    assert [story.sequences[wish].exact for wish in then] == [False] * 4
+    assert together == [reusing(loaded, first, [wish])[0][0] for wish in then]
 
 
 def test_warm_over_a_generated_turn_is_as_cold_or_as_near_as_its_margin(loaded, capsys):

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from crane_app.engine.null import NullRunner
 from crane_app.engine.request import Asked, End, Grammar, Piece, Request
 from crane_app.errors import BadGrammar, BadInput
 from crane_app.media.tokenizer import Tokenizer
-from tests.chat_checkpoint import write_chat
+from tests.chat_checkpoint import library, write_chat
 from tests.engine.nulls import END, VOCABULARY, Letters, engine, events, shelved, table, tokens_of
 from tests.engine.test_eviction import ROW
 
@@ -103,6 +104,68 @@ def test_neighbours_do_not_notice_and_neither_does_it(noise):
     alone = [said(ask(noise, **wish))[0] for wish in wishes]
     together = [said(stream)[0] for stream in [ask(noise, **wish) for wish in wishes]]
     assert together == alone
+
+
+# Evicted, in several choices, after a thought
+
+
+def evicting(made: Engine, monkeypatch: pytest.MonkeyPatch, every: int) -> Any:
+    """Have the row of the longest output lose its place at every so many steps; the scheduler."""
+    scheduler = made._shelf.get("tiny").scheduler
+    plan = scheduler._plan
+
+    def evicted(making: set[bytes]) -> Any:
+        if scheduler.steps % every == 0 and scheduler._evict():
+            scheduler.cap = scheduler.most_rows
+        return plan(making)
+
+    monkeypatch.setattr(scheduler, "_plan", evicted)
+    return scheduler
+
+
+def told(made: Engine, n: int, kind: str, prompt: str = "Hello", **asked: Any) -> list[tuple[list[int], str]]:
+    """Ids and text of each choice."""
+    grammar = replace(KINDS[kind][0], thought="open" if "thinking_budget" in asked else "none")
+    found, end = events(ask(made, grammar, prompt, n=n, seed=3, **asked))
+    assert end.reason in ("stop", "length"), end.error
+    texts = ["".join(e.text for e in found if isinstance(e, Piece) and e.choice == i) for i in range(n)]
+    return [(tokens_of(found, i), text) for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["json_schema", "regex", "gbnf"])
+def test_choices_that_are_evicted_go_on_where_their_grammars_were(noise, monkeypatch, kind, every):
+    calm = told(noise, 4, kind)
+    scheduler = evicting(noise, monkeypatch, every)
+    before = scheduler.evictions
+    assert told(noise, 4, kind) == calm
+    assert scheduler.evictions > before
+    assert len({text for _, text in calm}) == 4
+
+
+CLOSED = library().encode("</think>\n\n").ids
+
+
+@pytest.mark.parametrize("budget", [0, 1, 7])
+@pytest.mark.parametrize("kind", ["json_schema", "regex"])
+def test_a_thought_within_its_budget_is_closed_and_then_the_grammar_holds(noise, kind, budget):
+    """The mark that closes it and the empty line behind that, which the grammar allows there."""
+    for tokens, text in told(noise, 3, kind, "Well? <think>\n", thinking_budget=budget):
+        thought, _, answer = text.partition("</think>")
+        if library().encode("</think>").ids[0] not in tokens[:budget]:
+            assert tokens[budget : budget + len(CLOSED)] == CLOSED
+            assert answer.startswith("\n\n"), (thought, answer)
+        if len(tokens) < 120:
+            assert KINDS[kind][1](answer.strip()), answer
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_thoughts_that_are_evicted_end_at_their_budgets_and_the_grammar_holds(noise, monkeypatch, every):
+    calm = told(noise, 3, "regex", "Well? <think>\n", thinking_budget=7)
+    scheduler = evicting(noise, monkeypatch, every)
+    before = scheduler.evictions
+    assert told(noise, 3, "regex", "Well? <think>\n", thinking_budget=7) == calm
+    assert scheduler.evictions > before
 
 
 @pytest.mark.parametrize("stop", [None, "5", "Ada"])

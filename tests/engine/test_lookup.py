@@ -7,10 +7,14 @@ import random
 import numpy as np
 import pytest
 
+from crane_app.contract import Drawn, Sampling
 from crane_app.engine import lookup
+from crane_app.engine.loading import load
 from crane_app.engine.lookup import AGAIN, LAST, MOST, ROWS, Gain, draft
 from tests.engine.nulls import VOCABULARY, Always, resolved, table
+from tests.engine.test_engine_invariance import Story, Wish
 from tests.engine.test_scheduler import ROW, World, a_prompt, a_wish
+from tests.models.scramble import golden
 
 
 def sought(tokens: list[int], most: int) -> list[int]:
@@ -148,3 +152,54 @@ def test_rows_that_guess_among_faults_cancels_and_evictions(foreseen, seed):
             rng.choice(world.asked)[0].sequence.end("cancelled")
     world.run()
     assert any(work.singly and work.logits for works in world.works for work in works)
+
+
+# On the native program
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("case", ["qwen3", "near_flat"])
+def test_on_the_native_program_guesses_change_no_bit(case, threads, tmp_path, monkeypatch):
+    """Right and wrong ones of all lengths, greedy and drawn; tokens and log-probabilities."""
+    torch = pytest.importorskip("torch")
+    compiled = pytest.importorskip("crane_app.backends.torch.compiled")
+    if compiled.native.library() is None:
+        pytest.skip("the native library is not built")
+    torch.set_num_threads(threads)
+    loaded = load(golden(case).write(tmp_path / "m"), "torch", "cpu", "float32")
+    assert isinstance(loaded.runner.model, compiled.Compiled)
+    rng, wishes, known = random.Random(threads), [], {}
+    for i, sampling in enumerate((Sampling(), Sampling(temperature=0.9, seed=5), Sampling(repetition_penalty=1.3))):
+        wishes.append(Wish(tuple(a_prompt(rng, 20 + i)), sampling, 40))
+
+    def told(asked: list[Wish], gain: Gain | None) -> tuple[dict[Wish, list[Drawn]], int]:
+        story, guesses, launch = Story(loaded), 0, loaded.runner.launch
+
+        def watched(works, *more):
+            nonlocal guesses
+            guesses += sum(work.singly and work.logits > 1 for work in works)
+            return launch(works, *more)
+
+        monkeypatch.setattr(story.scheduler, "gain", gain)
+        with monkeypatch.context() as patched:
+            patched.setattr(loaded.runner, "launch", watched)
+            for wish in asked:
+                story.ask(wish)
+            return story.end(), guesses
+
+    plain = {wish: told([wish], None)[0][wish] for wish in wishes}
+    for wish, drawn in plain.items():
+        known[wish.prompt] = [*wish.prompt, *(one.token for one in drawn)]
+
+    def foresee(tokens: np.ndarray, most: int) -> np.ndarray:
+        whole = next(k for p, k in known.items() if tuple(tokens[: len(p)]) == p)
+        ahead = whole[len(tokens) :][: max(min(rng.choice([1, 3, most]), most), 0)]
+        if ahead and rng.random() < 0.4:
+            ahead[-1] = (ahead[-1] + 1) % loaded.vocabulary
+        return np.array(ahead, np.int32)
+
+    monkeypatch.setattr(lookup, "draft", foresee)
+    guessed, guesses = told(wishes, Always())
+    torch.set_num_threads(1)
+    assert guessed == plain
+    assert guesses > 8

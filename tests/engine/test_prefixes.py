@@ -203,14 +203,15 @@ def test_what_was_cancelled_is_of_use_as_far_as_it_came():
     world.run()
 
 
-@pytest.mark.parametrize("n", [2, 5])
-def test_choices_compute_the_blocks_of_their_prompt_once(n):
+def test_a_choice_that_comes_when_the_prompt_is_in_computes_what_is_behind_its_blocks():
     world = World()
     prompt = a_prompt(random.Random(3), 3 * BLOCK + 10)
-    choices = [world.ask(prompt, WISH, choice) for choice in range(n)]
+    world.ask(prompt, WISH)
+    world.step(5)
+    late = world.ask(prompt, WISH, 1)
     world.run()
-    assert computed(world) == 3 * BLOCK + 10 * n
-    assert [c.sequence.cached for c in choices] == [0] + [3 * BLOCK] * (n - 1)
+    assert computed(world) == 3 * BLOCK + 10 * 2
+    assert late.sequence.cached == 3 * BLOCK
 
 
 def test_who_waits_for_a_block_that_never_comes_makes_it_itself():

@@ -320,12 +320,36 @@ def test_choices_are_requests_of_their_own():
 def test_a_held_row_never_runs_ahead():
     world = World()
     world.ask([1, 2], resolved(20, stop_ids=()), held=True)
-    free = world.ask([1, 2], resolved(20, stop_ids=()))
+    free = world.ask([1, 2], resolved(30, stop_ids=()))
     world.run()
     held_row = world.works[0][0].row
     assert all(w.tokens is not None for works in world.works for w in works if w.row == held_row)
     assert any(w.tokens is None for works in world.works for w in works if w.row != held_row)
-    assert len(free.tokens) == 20
+    assert len(free.tokens) == 30
+
+
+@pytest.mark.parametrize("held", [1, 3])
+def test_a_held_row_has_a_token_in_every_step_beside_free_ones(held):
+    world = World()
+    free = world.ask([1, 2], resolved(60, stop_ids=()))
+    rows = [world.ask([i, 4], resolved(40, stop_ids=()), held=True) for i in range(held)]
+    while not all(one.finishes for one in rows):
+        world.step()
+    assert world.scheduler.steps <= 41
+    assert len(free.tokens) >= 39
+    world.run()
+    assert world.scheduler.steps == 60, "and none is launched for nothing"
+
+
+def test_where_the_last_held_row_has_gone_the_next_step_is_launched_ahead_again():
+    world = World()
+    world.ask([1, 2], resolved(30, stop_ids=()))
+    held = world.ask([3, 4], resolved(10, stop_ids=()), held=True)
+    while not held.finishes:
+        world.step()
+    before = len(world.works)
+    world.run()
+    assert all(work.tokens is None for works in world.works[before:] for work in works)
 
 
 def test_the_next_step_is_launched_before_the_last_is_read():

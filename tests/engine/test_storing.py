@@ -127,7 +127,7 @@ def test_who_waits_for_a_chain_on_the_disk_has_it_from_the_first_that_reads_it(d
     with disk.world() as world:
         choices = [world.ask(prompt, WISH, choice, owner=OWNER) for choice in range(3)]
         world.run()
-        assert [one.sequence.cached for one in choices] == [3 * BLOCK] * 3
+        assert [one.sequence.cached for one in choices] == [3 * BLOCK, len(prompt), len(prompt)]
     assert len(looked) == len(set(looked)) == 3
 
 

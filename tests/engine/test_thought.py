@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from crane_app.contract import BLOCK
 from crane_app.engine.engine import Engine
 from crane_app.engine.request import Asked, Part, Piece, Request
 from crane_app.engine.thought import FORCE, Thought
 from crane_app.errors import BadInput
 from tests.chat_checkpoint import library, write_chat
+from tests.engine.nulls import resolved
+from tests.engine.test_scheduler import ROW, World
 
 CLOSING = [7, 8]
 
@@ -113,6 +116,26 @@ def test_a_forced_token_is_told_with_the_models_own_probability(engine):
     assert drawn[1].token == library().encode("</think>").ids[0]
     assert drawn[1].logprob is not None
     assert -100 < drawn[1].logprob < 0 < FORCE
+
+
+@pytest.mark.parametrize("ahead", range(-4, 5))
+def test_one_that_is_evicted_is_closed_at_the_same_token(ahead):
+    """Rows that outgrow a memory before, in and after the closing of their thoughts, against rows with room for all."""
+
+    def told(budget: int) -> tuple[list[list[int]], int]:
+        world = World(budget=budget * ROW)
+        for i in range(3):
+            one = world.ask([i + 1, 2, 3], resolved(2 * BLOCK + 60, stop_ids=()), arrived=float(i))
+            one.sequence.thought = Thought(2 * BLOCK - 3 + ahead, True, CLOSING)
+        while world.scheduler.busy:
+            world.step()
+        return [one.tokens for one, _ in world.asked], world.scheduler.evictions
+
+    (roomy, none), (tight, some) = told(100), told(7)
+    assert (none, some > 0) == (0, True)
+    assert tight == roomy
+    end = 2 * BLOCK - 3 + ahead
+    assert [tokens[end : end + 2] for tokens in tight] == [CLOSING] * 3
 
 
 def test_a_budget_is_a_whole_number(engine):

@@ -216,6 +216,14 @@ class Cache(Rows):
     def _from_bits(self, layers: Sequence[np.ndarray]) -> list[mx.array]:
         return [mx.array(bits).view(self.dtype) for bits in layers]
 
+    def _double(self, source: int, row: int, length: int) -> None:
+        """Both may be in one slab: the stack is a buffer of its own, so that the slab need not be copied."""
+        (one, place), (other, slot) = self.homes[source], self.homes[row]
+        for layer, (k, v) in enumerate(zip(one.keys, one.values, strict=True)):
+            both = mx.stack([k[place, :, :length], v[place, :, :length]])
+            other.keys[layer][slot, :, :length] = both[0]
+            other.values[layer][slot, :, :length] = both[1]
+
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         slab, slot = self.homes[row]
         layers = (

@@ -70,7 +70,6 @@ class Step:
         self.positions = mx.array(host.positions)
         self.memories = () if host.cuts is None else tuple(zip(host.whole, host.cuts[:-1], host.cuts[1:], strict=True))
         self.out = mx.array(host.out)
-        self.whole_out = len(host.out) == len(host.tokens)
         groups: dict[tuple[int, int], list[Span]] = {}
         seen: dict[int, int] = {}
         chunks = []

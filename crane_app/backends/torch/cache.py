@@ -109,6 +109,11 @@ class Cache(Rows):
         except RuntimeError as error:
             raise NotEnoughMemory("No memory is left for what is kept of this conversation.") from error
 
+    def _double(self, source: int, row: int, length: int) -> None:
+        one, other = self.rows[source], self.rows[row]
+        for k, v, into_k, into_v in zip(one.keys, one.values, other.keys, other.values, strict=True):
+            into_k[:, :length], into_v[:, :length] = k[:, :length], v[:, :length]
+
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         held = self.rows[row]
         layers = (torch.stack([k[:, :length], v[:, :length]]) for k, v in zip(held.keys, held.values, strict=True))
