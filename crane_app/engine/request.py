@@ -82,6 +82,7 @@ class Request:
     deadline: seconds from submission after which it ends as cancelled.
     salt: only requests of the same salt share what is kept of their prompts, so that none can tell what another asked.
     max_length: tokens of prompt and answer together, where that is less than the model's context.
+    keep: seconds without work after which the model may go from now on, inf for never; None: as it is.
     """
 
     model: str
@@ -96,6 +97,7 @@ class Request:
     deadline: float | None = None
     max_length: int | None = None
     salt: str = ""
+    keep: float | None = None
 
 
 @dataclass(frozen=True)
@@ -203,11 +205,41 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """Something that is loaded. job: "text", "speech", "pictures", or "voice" for what finds where somebody speaks.
+
+    nbytes: of its weights; rows_nbytes: of its keys and values; idle_s: since it was last of use. keep_s: seconds
+    without work after which it goes; None: it stays until its room is needed. busy: with work running or waiting.
+    """
+
+    name: str
+    job: str
+    device: str
+    nbytes: int
+    rows_nbytes: int = 0
+    idle_s: float = 0.0
+    keep_s: float | None = None
+    pinned: bool = False
+    busy: bool = False
+
+
+@dataclass(frozen=True)
+class Parting:
+    """What was let go by itself, and how long ago. room: for what; "" after a time without work."""
+
+    name: str
+    nbytes: int
+    room: str
+    ago_s: float
+
+
+@dataclass(frozen=True)
 class Stats:
     """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
     prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
+    held: everything loaded. gone: what was let go of late, the last one last.
     """
 
     phase: str
@@ -224,6 +256,8 @@ class Stats:
     limit_nbytes: int = 0
     prefix_reuse: str = "all"
     threads: int = 0
+    held: tuple[Holding, ...] = ()
+    gone: tuple[Parting, ...] = ()
 
 
 class Stream:

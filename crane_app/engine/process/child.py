@@ -179,8 +179,14 @@ def _on_terminate(host: Host) -> None:
 def _engine() -> Served:
     from crane_app.engine.engine import Engine
 
-    limit, reuse = settings.now("gpu-memory-limit"), settings.now("prefix-reuse")
-    return Engine(start=False, memory_limit=limit or "", reuse=reuse or "all", threads=settings.now("threads"))
+    limit, reuse, idle = (settings.now(name) for name in ("gpu-memory-limit", "prefix-reuse", "idle-unload"))
+    return Engine(
+        start=False,
+        memory_limit=limit or "",
+        reuse=reuse or "all",
+        threads=settings.now("threads"),
+        idle_s=idle * 60 or None,
+    )
 
 
 def main(argv: Sequence[str] | None = None, make: Callable[[], Served] = _engine, version: str = VERSION) -> int:
