@@ -47,6 +47,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         on = settings.YES_NO.get(os.environ.get(variable, "no").lower(), False)
         parser.add_argument(f"--{name}", action="store_true", default=on, help=f"{sentence} (or {variable})")
     parser.add_argument(
+        "--pin",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Keep this model in memory; may be given several times",
+    )
+    parser.add_argument(
         "--tied", action="store_true", help="End when standard input does, as with the program that holds it"
     )
     engines.add_flag(parser)
@@ -81,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             fetches=args.allow_url_fetch,
             stored=(lambda: _stored(args)) if args.allow_load else None,
             idle_s=args.idle_unload * 60 or None,
+            pins=tuple(args.pin),
         )
     )
 

@@ -17,39 +17,29 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from crane_app.backends import cores
-from crane_app.engine.jobs import HOSTED, KINDS, LONG, Activity, loading_job
+from crane_app.engine.jobs import HOSTED, KINDS, LONG, OF_KINDS, Activity, loading_job, on_device, recalled
 from crane_app.engine.loading import How
 from crane_app.engine.memory import Memory
 from crane_app.engine.models import Shelf, Shelved
+from crane_app.engine.planner import Clock, Planner
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.prepare import prepare
-from crane_app.engine.request import LANES, Job, ModelCard, Request, Stats, Stream, failed
+from crane_app.engine.reading import READER
+from crane_app.engine.request import Job, ModelCard, Request, Stats, Stream, failed
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.storing import Writer
-from crane_app.engine.tracking import Tracked
+from crane_app.engine.tracking import Tracked, refusal
 from crane_app.errors import Cancelled, CraneError, ModelNotFound, Unsupported
 from crane_app.library.store import Store
 
 log = logging.getLogger(__name__)
 Command = Callable[[], None]
-QUEUE = 1024  # requests and jobs under way at once; more are refused
-LONGEST = 10**6  # seconds, of a deadline
 TURN = 0.1  # seconds without the device that are worth one lane, between models and jobs
 CLOSING = "The engine is closing. Start it again and send the request once more."
-
-
-@dataclass
-class Counters:
-    """What has been done since the start, by models that are gone."""
-
-    started: float = field(default_factory=time.monotonic)
-    steps: int = 0
-    tokens: int = 0
 
 
 class Engine:
@@ -57,7 +47,8 @@ class Engine:
 
     memory_limit: of weights and rows together, as memory.parse takes it; "" for the device's own. reuse: which
     beginnings of prompts are kept. threads: of the processor, 0 for one for each fast core, None for what
-    a library takes. store: where what is computed for an owner is kept as well; None: nowhere.
+    a library takes. store: where what is computed for an owner is kept as well; None: nowhere. idle_s: seconds
+    without work after which a model goes, None for never; by `clock`.
     """
 
     def __init__(
@@ -68,6 +59,8 @@ class Engine:
         reuse: Reuse = "all",
         threads: int | None = None,
         store: Store | None = None,
+        idle_s: float | None = None,
+        clock: Clock = time.monotonic,
     ):
         self.phase = "idle"
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -77,14 +70,17 @@ class Engine:
         self._activities: list[Activity] = []
         self._timed: list[Tracked] = []
         self._due = math.inf  # when the first of them may end
-        self._shelf = Shelf(Memory(memory_limit), reuse, None if store is None else Writer(store, self._wake))
+        writer = None if store is None else Writer(store, lambda: self._do(lambda: None))
+        self._shelf = Shelf(Memory(memory_limit), reuse, Planner(idle_s, clock), writer)
+        self._shelf.at_work = lambda name: any(t.model in (name, "") for t in list(self._tracked.values()))
+        self._shelf.reader.room = lambda nbytes: self._ask(lambda: self._shelf.room_beside(READER, nbytes))
         self._threads = threads or 0
         if threads is not None:
             cores.use(threads)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crane-host")
         self._held = ThreadPoolExecutor(workers, thread_name_prefix="crane-held")  # requests with a grammar
         self._long = ThreadPoolExecutor(1, thread_name_prefix="crane-long")
-        self._counters = Counters()
+        self._started = time.monotonic()
         self._closing: bool | None = None  # None: open; True: draining; False: at once
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,20 +92,19 @@ class Engine:
     # Called from any thread
 
     def submit(self, request: Request) -> Stream:
-        tracked = self._track(request.id, request.lane, request.deadline)
-        pool = self._pool if request.asked.grammar is None else self._held
-        self._host(pool, tracked, lambda: self._prepare(request, tracked))
+        tracked = self._track(request.id, request.lane, request.deadline, request.model)
+        self._host_request(request, tracked)
         return tracked.stream
 
     def open(self, job: Job) -> Stream:
-        tracked = self._track(job.id, job.lane)
+        tracked = self._track(job.id, job.lane, None, OF_KINDS.get(job.kind, job.model))
         if job.kind not in KINDS:
             tracked.end(failed(Unsupported(f"There is no job '{job.kind}'. There are: {', '.join(KINDS)}.")))
         elif job.kind in HOSTED:
             pool = self._long if job.kind in LONG else self._pool
             self._host(pool, tracked, lambda: self._run_hosted(job, tracked))
         else:
-            make = partial(KINDS[job.kind], self._shelf, job)
+            make = partial(on_device, self._shelf, job)
             self._do(lambda: self._start(tracked, make, job.kind, job.lane, job.model))
         return tracked.stream
 
@@ -138,28 +133,18 @@ class Engine:
     def unload(self, name: str) -> None:
         self._ask(lambda: self._unload(name))
 
+    def pin(self, name: str, on: bool = True) -> None:
+        self._ask(lambda: self._shelf.pin(name, on))
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        self._ask(lambda: self._shelf.keep(name, seconds))
+
     def models(self) -> list[ModelCard]:
         return self._shelf.cards()
 
     def stats(self) -> Stats:
-        counters, rows, cards = self._counters, self._shelf.rows(), self._shelf.cards()
-        return Stats(
-            phase=self.phase,
-            running=rows.running,
-            waiting=rows.waiting,
-            models=len(cards),
-            weights_nbytes=sum(card.nbytes for card in cards),
-            cache_nbytes=rows.cache_nbytes,
-            steps=counters.steps + rows.steps,
-            tokens=counters.tokens + rows.tokens,
-            uptime_s=time.monotonic() - counters.started,
-            pid=os.getpid(),
-            memory_limit=self._shelf.memory.asked,
-            limit_nbytes=self._shelf.memory.total(),
-            prefix_reuse=self._shelf.reuse,
-            threads=self._threads,
-            store_problem=self._shelf.writer.problem if self._shelf.writer else "",
-        )
+        uptime, pid = time.monotonic() - self._started, os.getpid()
+        return Stats(phase=self.phase, uptime_s=uptime, pid=pid, threads=self._threads, **self._shelf.counted())
 
     def flush(self) -> None:
         self._ask(self._shelf.trim)
@@ -169,7 +154,7 @@ class Engine:
             self._closing = drain and self._closing is not False
         if self._thread is None:
             self._finish(Cancelled())
-        self._wake()
+        self._do(lambda: None)
         if threading.current_thread() is not self._thread:
             self._ended.wait()
             if self._own is not None:
@@ -195,7 +180,8 @@ class Engine:
 
     def _obey(self, wait: bool) -> None:
         """Run everything asked meanwhile; with `wait`, at least one thing, unless a deadline passes before."""
-        seconds = max(self._due - time.monotonic(), 0.0) if self._timed else None
+        until = min(self._due - time.monotonic(), self._shelf.due - self._shelf.planner.clock())
+        seconds = max(until, 0.0) if until < math.inf else None
         try:
             command = self._commands.get(wait, seconds)
             while True:
@@ -211,6 +197,8 @@ class Engine:
         """One step of one model, or one breath of one job; False if nobody wants any."""
         if self._timed and time.monotonic() >= self._due:
             self._expire()
+        if self._shelf.planner.clock() >= self._shelf.due:
+            self._shelf.rest()
         ready: list[Shelved | Activity] = [s for s in self._shelf if s.scheduler.busy]
         ready += self._activities
         if not ready:
@@ -259,20 +247,28 @@ class Engine:
         tracked.on_cancel = activity.stop
         self._activities.append(activity)
 
-    def _admit(self, shelved: Shelved, sequences: list[Sequence], tracked: Tracked) -> None:
+    def _admit(self, shelved: Shelved, sequences: list[Sequence], tracked: Tracked, keep: float | None) -> None:
         tracked.admitted = time.monotonic()
         if self._shelf.find(shelved.card.name) is not shelved:
             tracked.end(failed(ModelNotFound(f"The model '{shelved.card.name}' was unloaded.")))
         else:
             shelved.add(sequences, tracked)
+            if keep is not None:
+                self._shelf.keep(shelved.name, keep)
 
     def _unload(self, name: str) -> None:
         for activity in self._activities:
             if activity.model == name:
                 activity.tracked.cancel()
-        steps, tokens = self._shelf.remove(name)
-        self._counters.steps += steps
-        self._counters.tokens += tokens
+        self._shelf.unload(name)
+
+    def _recall(self, tracked: Tracked, model: str, lane: str, then: Command) -> None:
+        """Load a model that was let go, then go on with what asked for it."""
+        if not tracked.ended:
+            steps = recalled(self._shelf, model)
+            activity = Activity(tracked, steps, f"loading {model} again", lane, then=then)
+            tracked.on_cancel = activity.stop
+            self._activities.append(activity)
 
     def _finish(self, ending: BaseException) -> None:
         """End whatever is left, the one way or the other; nothing is taken any more."""
@@ -292,6 +288,7 @@ class Engine:
                 self._unload(card.name)
             if self._shelf.writer is not None:
                 self._shelf.writer.close(drain)
+            self._shelf.reader.rest()
             self._obey(wait=False)
         finally:
             self.phase = "closed"
@@ -299,18 +296,30 @@ class Engine:
 
     # On the pool
 
+    def _host_request(self, request: Request, tracked: Tracked) -> None:
+        pool = self._pool if request.asked.grammar is None else self._held
+        self._host(pool, tracked, lambda: self._prepare(request, tracked))
+
     def _prepare(self, request: Request, tracked: Tracked) -> None:
         """The prompt as tokens, everything resolved; then on to the scheduler."""
+        if self._shelf.away(request.model):
+            again = partial(self._host_request, request, tracked)
+            self._do(lambda: self._recall(tracked, request.model, request.lane, again))
+            return
         try:
             shelved = self._shelf.get(request.model)
             sequences = prepare(request, shelved, tracked)
         except BaseException as error:
             tracked.end(failed(error))
         else:
-            self._do(lambda: self._admit(shelved, sequences, tracked))
+            self._do(lambda: self._admit(shelved, sequences, tracked, request.keep))
 
     def _run_hosted(self, job: Job, tracked: Tracked) -> None:
         """A job that never touches the device; one that is cancelled is left at its next yield."""
+        if job.model is not None and self._shelf.away(job.model):
+            again = partial(self._host, self._pool, tracked, partial(self._run_hosted, job, tracked))
+            self._do(lambda: self._recall(tracked, job.model or "", job.lane, again))
+            return
         try:
             activity = Activity(tracked, KINDS[job.kind](self._shelf, job), job.kind)
             while not tracked.ended and activity.breathe():
@@ -322,9 +331,6 @@ class Engine:
 
     def _do(self, command: Command) -> None:
         self._commands.put(command)
-
-    def _wake(self) -> None:
-        self._do(lambda: None)
 
     def _host(self, pool: ThreadPoolExecutor, tracked: Tracked, work: Command) -> None:
         if tracked.ended:
@@ -358,13 +364,13 @@ class Engine:
         if errors:
             raise errors[0]
 
-    def _track(self, id: str, lane: str, deadline: float | None = None) -> Tracked:
-        """A stream for something new; it has ended already where the engine cannot take it."""
+    def _track(self, id: str, lane: str, deadline: float | None = None, model: str | None = None) -> Tracked:
+        """A stream for something new, which may need a model; ended already where the engine cannot take it."""
         with self._lock:
-            refused = self._refusal(id, lane, deadline)
+            refused = CLOSING if self._closing is not None else refusal(self._tracked, id, lane, deadline)
             if not refused:
                 id = id or next(name for i in self._ids if (name := f"r{i}") not in self._tracked)
-            tracked = Tracked(id, self._do, lambda: None if refused else self._forget(id))
+            tracked = Tracked(id, self._do, lambda: None if refused else self._forget(id, model), model)
             if not refused:
                 self._tracked[id] = tracked
         if refused:
@@ -374,21 +380,9 @@ class Engine:
             self._do(lambda: self._time(tracked))
         return tracked
 
-    def _forget(self, id: str) -> None:
+    def _forget(self, id: str, model: str | None) -> None:
         self._tracked.pop(id, None)
+        if model is not None:
+            self._do(lambda: self._shelf.touch(model))
         if self._closing is not None:
-            self._wake()  # who drains waits for the last one
-
-    def _refusal(self, id: str, lane: str, deadline: float | None) -> str:
-        """Why the engine cannot take it; '' if it can."""
-        if self._closing is not None:
-            return CLOSING
-        if id in self._tracked:
-            return f"A request with the id {id} is under way already."
-        if lane not in LANES:
-            return f"There is no lane '{lane}'. Use one of: {', '.join(LANES)}."
-        if deadline is not None and not 0 <= deadline <= LONGEST:
-            return f"deadline must be a number of seconds from 0 to {LONGEST}, not {deadline!r:.60}."
-        if len(self._tracked) >= QUEUE:
-            return f"The engine has {QUEUE} requests under way and takes no more. Try again in a moment."
-        return ""
+            self._do(lambda: None)  # who drains waits for the last one

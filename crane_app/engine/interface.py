@@ -37,12 +37,21 @@ class EngineLike(Protocol):
     ) -> Stream:
         """Load a model: Progress events, then Part(ModelCard); one that is loaded already gives its card at once.
 
+        Where room is short, others go that have no work and no pin, the longest idle first; the card's notes say so.
+        A request that names one of them loads it again as it was.
+
         quantize: one of host.QUANTS, to pack plain weights in so many bits. exact: compute with the numbers that packed
         weights have, in float32 unless dtype says otherwise.
         """
 
     def unload(self, name: str) -> None:
         """Give a model's memory back; its requests end as cancelled. ModelNotFound if there is none of that name."""
+
+    def pin(self, name: str, on: bool = True) -> None:
+        """Let what has that name go only by hand, or by itself again. ModelNotFound for what was never loaded."""
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        """How long a model stays without work: inf is pinned, 0 until its work has ended, None as all do."""
 
     def models(self) -> list[ModelCard]:
         """What is loaded, by name."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from crane_app.engine.embedding import embed, score
 from crane_app.engine.loading import How, Loaded, loading
 from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelf, Shelved, let_go
-from crane_app.engine.reading import Resting, draw_page, read_pages
+from crane_app.engine.reading import READER, draw_page, read_pages
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.tracking import Tracked
@@ -25,15 +27,24 @@ log = logging.getLogger(__name__)
 
 
 class Activity:
-    """A running generator and whose it is; model: the one it works on. Closing the generator is cancelling."""
+    """A running generator and whose it is; model: the one it works on. Closing the generator is cancelling.
+
+    then: what follows when it is over, instead of the End.
+    """
 
     def __init__(
-        self, tracked: Tracked, steps: Iterator[Any], doing: str, lane: str = "chat", model: str | None = None
+        self,
+        tracked: Tracked,
+        steps: Iterator[Any],
+        doing: str,
+        lane: str = "chat",
+        model: str | None = None,
+        then: Callable[[], None] | None = None,
     ):
         self.tracked, self.steps, self.doing, self.model = tracked, steps, doing, model
         self.lane = LANES.index(lane)
         self.served = time.monotonic()
-        self.stopped = False
+        self.stopped, self.then = False, then
 
     def breathe(self) -> bool:
         """Run to the next yield; False when it is over."""
@@ -42,7 +53,10 @@ class Activity:
         try:
             event = next(self.steps)
         except StopIteration:
-            self.tracked.end(End("stop", self.tracked.usage()))
+            if self.then is not None:
+                self.then()
+            else:
+                self.tracked.end(End("stop", self.tracked.usage()))
             return False
         except Exception as error:
             if not isinstance(error, CraneError):
@@ -81,20 +95,37 @@ def loading_job(shelf: Shelf, folder: str, name: str | None, how: How) -> Iterat
     host = ThreadPoolExecutor(1, thread_name_prefix="crane-words")
     try:
         words = host.submit(_words, path)
+        since = shelf.planner.clock()
         loaded = yield from _weights(shelf, path, called, how)
+        loaded = replace(loaded, notes=(*loaded.notes, *shelf.planner.told(called, since)))
         yield Part(_shelve(shelf, called, loaded, how, *words.result()))
     except GeneratorExit:
         if shelf.find(called) is not None:  # cancelled between its card and its end, which says so
-            shelf.remove(called)
+            shelf.unload(called)
         let_go(how.backend())
         raise
     finally:
         shelf.loading.discard(called)
+        shelf.coming.pop(called, None)
         host.shutdown(wait=False, cancel_futures=True)
 
 
+def recalled(shelf: Shelf, name: str) -> Iterator[None]:
+    """Load a model that was let go as it was; nothing if it is here, or is not known."""
+    if name := shelf.away(name):
+        gone = shelf.planner.gone[name]
+        for _ in loading_job(shelf, gone.folder, name, gone.how):
+            yield None
+
+
+def on_device(shelf: Shelf, job: Job) -> Iterator[Any]:
+    """A job that needs the device, its model asked back first."""
+    yield from recalled(shelf, job.model or "")
+    yield from KINDS[job.kind](shelf, job)
+
+
 def _weights(shelf: Shelf, path: Path, called: str, how: How) -> Generator[Progress, None, Loaded]:
-    with closing(loading(path, how, shelf.check)) as steps:
+    with closing(loading(path, how, partial(shelf.room, called))) as steps:
         while True:
             try:
                 done, total = next(steps)
@@ -146,7 +177,7 @@ def _shelve(
         exact=how.exact,
     )
     scheduler = Scheduler(loaded.runner, reuse=shelf.reuse, gain=Gain())
-    shelf.put(Shelved(card, loaded, scheduler, tokenizer, template))
+    shelf.put(Shelved(card, loaded, scheduler, tokenizer, template, how))
     return card
 
 
@@ -166,16 +197,15 @@ def _detokenize(shelf: Shelf, job: Job) -> Iterator[Any]:
     yield Part(shelved.tokenizer.decode(list(job.inputs), special=bool(job.options.get("special"))))
 
 
-_reader = Resting()  # one for the process, whoever asks
-
 KINDS: dict[str, Callable[[Shelf, Job], Iterator[Any]]] = {
     "tokenize": _tokenize,
     "detokenize": _detokenize,
-    "read": lambda shelf, job: read_pages(job, _reader),
+    "read": lambda shelf, job: read_pages(job, shelf.reader),
     "draw": lambda shelf, job: draw_page(job),
     "transcribe": transcribe,
     "embed": embed,
     "score": score,
 }
+OF_KINDS = {"read": READER}  # what they use that is no model
 HOSTED = {"tokenize", "detokenize", "read", "draw"}  # run beside the device
 LONG = {"read"}  # of those, one at a time on a thread of their own, so that the short ones need not wait

@@ -5,7 +5,7 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,11 @@ def load(
 
 
 def loading(
-    folder: Path, how: How, fits: Callable[[Backend, int], None] = lambda backend, nbytes: None
+    folder: Path, how: How, fits: Callable[[Backend, int], Iterable[None]] = lambda backend, nbytes: ()
 ) -> Generator[tuple[int, int], None, Loaded]:
     """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
 
-    fits: raises if weights of so many bytes are too many; asked before any is read.
+    fits: raises if weights of so many bytes are too many, waits as long as it gives anything; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
     """
     if how.quantize is not None and how.quantize not in QUANTS:
@@ -110,7 +110,8 @@ def loading(
             used = check(checkpoint, parameters)
         chosen = how.backend()
         packing = Packing(checkpoint, chosen, how.quantize, how.exact)
-        fits(chosen, _planned(checkpoint, parameters, packing))
+        for _ in fits(chosen, _planned(checkpoint, parameters, packing)):
+            yield 0, checkpoint.nbytes
         leaves: dict[str, Any] = {}
         done = 0
         for parameter in parameters:
@@ -140,11 +141,12 @@ def loading(
 
 
 def _adapted(
-    source: Source, backend: Backend, unknown: Unsupported, fits: Callable[[Backend, int], None]
+    source: Source, backend: Backend, unknown: Unsupported, fits: Callable[[Backend, int], Iterable[None]]
 ) -> Generator[tuple[int, int], None, Loaded]:
     """An architecture that Crane does not define, through the backend's adapter: in one piece, one row a step."""
     total = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
-    fits(backend, total)
+    for _ in fits(backend, total):
+        yield 0, total
     yield 0, total
     try:
         runner, facts = backend.adapt(source.path)

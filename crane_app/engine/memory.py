@@ -1,4 +1,4 @@
-"""How much memory everything loaded may hold: what was asked for, in bytes of a device, and each model's part of it.
+"""How much memory everything loaded may hold: what was asked for, in bytes of a memory, and each model's part of it.
 
 Weights come first; what they leave is the budget of the rows of all models together.
 """
@@ -6,15 +6,20 @@ Weights come first; what they leave is the budget of the rows of all models toge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal, Protocol
 
+from crane_app.backends.memory import physical
 from crane_app.contract import Backend, Cache, Device
-from crane_app.errors import BadInput, NotEnoughMemory
+from crane_app.errors import BadInput
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
 SHARE = re.compile(r"0?\.\d+|1(?:\.0*)?")
+Pool = Literal["main", "gpu"]
+POOLS: tuple[Pool, ...] = ("main", "gpu")
+NOTHING: Mapping[Pool, int] = MappingProxyType({})
 FORM = "an amount like 5G or 5120M, or a share of the device's own limit like 0.7"
 
 
@@ -30,11 +35,23 @@ def parse(asked: str) -> float | int:
     return nbytes
 
 
-class Held(Protocol):
-    """A loaded model: its bytes of weights, and its rows."""
+class Thing(Protocol):
+    """Something loaded that counts: its bytes of weights, the memory they are in, and when it was last of use."""
+
+    used: float
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def weights(self) -> int: ...
+
+    @property
+    def pool(self) -> Pool: ...
+
+
+class Held(Thing, Protocol):
+    """A loaded model: its rows beside its weights."""
 
     @property
     def cache(self) -> Cache: ...
@@ -43,8 +60,13 @@ class Held(Protocol):
     def backend(self) -> Backend: ...
 
 
+def pool_of(device: Device) -> Pool:
+    """The memory that a device computes in: Metal shares the machine's, whichever library asks."""
+    return "gpu" if device.kind == "cuda" else "main"
+
+
 class Memory:
-    """The limit of each device, and who has what of it. asked: as `parse` takes it, "" for the device's own limit."""
+    """The limit of each memory, and who has what of it. asked: as `parse` takes it, "" for the device's own limit."""
 
     def __init__(self, asked: str = ""):
         self.asked = asked
@@ -54,36 +76,27 @@ class Memory:
     def limit(self, backend: Backend) -> int:
         """Bytes that weights and rows on this device may take together; what is free counts when it is first used."""
         if backend.device not in self._limits:
-            own = backend.limit()
-            self._limits[backend.device] = (
-                int(own * self._amount) if isinstance(self._amount, float) else min(self._amount, own)
-            )
+            self._limits[backend.device] = self._share(backend.limit())
         return self._limits[backend.device]
 
+    def limit_beside(self) -> int:
+        """Bytes that things outside of any backend may take of the machine's memory, models in it included."""
+        limits = [limit for device, limit in self._limits.items() if pool_of(device) == "main"]
+        return min(limits) if limits else self._share(physical())
+
     def total(self) -> int:
-        """Bytes over all devices used so far."""
-        return sum(tuple(self._limits.values()))
+        """Bytes over all memories used so far."""
+        limits = tuple(self._limits.items())
+        return sum(max((n for device, n in limits if pool_of(device) == pool), default=0) for pool in POOLS)
 
-    def check(self, backend: Backend, weights: int, others: Iterable[Held]) -> None:
-        """NotEnoughMemory if weights of so many bytes do not fit beside those of the others on the device."""
-        taken = sum(other.weights for other in others if other.backend.device == backend.device)
-        limit = self.limit(backend)
-        if taken + weights > limit:
-            beside = f" beside {_gib(taken)} of other models" if taken else ""
-            raise NotEnoughMemory(
-                f"The model needs {_gib(weights)}{beside}; the limit is {_gib(limit)}. Unload a model, choose a "
-                "smaller one, or raise --gpu-memory-limit."
-            )
-
-    def divide(self, models: Iterable[Held]) -> None:
-        """Give each model's rows what the weights and the others' rows leave now."""
+    def divide(self, models: Iterable[Held], beside: Mapping[Pool, int] = NOTHING) -> None:
+        """Give each model's rows what the weights and the others' rows leave now. beside: bytes that no model has."""
         held = list(models)
         used = {id(model): model.weights + model.cache.nbytes() for model in held}
         for model in held:
-            same = (other for other in held if other.backend.device == model.backend.device and other is not model)
-            taken = model.weights + sum(used[id(other)] for other in same)
+            same = (other for other in held if other.pool == model.pool and other is not model)
+            taken = model.weights + sum(used[id(other)] for other in same) + beside.get(model.pool, 0)
             model.cache.budget = max(self.limit(model.backend) - taken, 0)
 
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 2**30 // 10 else f"{nbytes / 2**20:.0f} MiB"
+    def _share(self, own: int) -> int:
+        return int(own * self._amount) if isinstance(self._amount, float) else min(self._amount, own)

@@ -1,23 +1,27 @@
-"""The loaded models: each with its scheduler, tokenizer and chat template, by name."""
+"""The loaded models: each with its scheduler, tokenizer and chat template, by name; and who goes when room is short."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crane_app.contract import Backend, Cache
+from crane_app.engine.beside import here
 from crane_app.engine.grammar import Vocabulary
 from crane_app.engine.identity import identity
-from crane_app.engine.loading import Loaded
-from crane_app.engine.memory import Memory
+from crane_app.engine.loading import How, Loaded
+from crane_app.engine.memory import POOLS, Memory, Pool, Thing, pool_of
+from crane_app.engine.planner import Gone, Planner
 from crane_app.engine.prefixes import Reuse
-from crane_app.engine.request import ModelCard
+from crane_app.engine.reading import READER, READER_NBYTES, Resting
+from crane_app.engine.request import Holding, ModelCard
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.steps import known
@@ -41,6 +45,7 @@ class Rows:
 class Shelved:
     """A loaded model. tokenizer, template: None where the folder has none. served: when it last had the device.
 
+    how: as it was asked to be loaded. used: when it was last of use, on the planner's clock.
     vocabulary: its tokens for grammars, None without a tokenizer.
     """
 
@@ -49,6 +54,8 @@ class Shelved:
     scheduler: Scheduler
     tokenizer: Any
     template: Any
+    how: How = field(default_factory=How)
+    used: float = 0.0
     served: float = field(default_factory=time.monotonic)
     vocabulary: Vocabulary | None = field(init=False, default=None)
 
@@ -58,8 +65,16 @@ class Shelved:
             self.vocabulary = Vocabulary(self.tokenizer, self.card.vocabulary, ends)
 
     @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
     def lane(self) -> int:
         return self.scheduler.lane
+
+    @property
+    def pool(self) -> Pool:
+        return pool_of(self.backend.device)
 
     @property
     def weights(self) -> int:
@@ -93,14 +108,24 @@ class Shelved:
 
 
 class Shelf:
-    """Models by name, within one memory. Changed on the device thread alone, read from any.
+    """Models by name, and the reader beside them, within one memory. Changed on the device thread, read from any.
 
-    writer: keeps on disk what is computed for an owner; None: nothing is.
+    at_work: whether requests or jobs for what has that name are under way. coming: bytes that are kept for what is
+    being loaded. due: when something goes for want of work, on the planner's clock. writer: keeps on disk what is
+    computed for an owner; None: nothing is.
     """
 
-    def __init__(self, memory: Memory, reuse: Reuse = "all", writer: Writer | None = None) -> None:
-        self.memory, self.reuse, self.writer = memory, reuse, writer
+    def __init__(
+        self, memory: Memory, reuse: Reuse = "all", planner: Planner | None = None, writer: Writer | None = None
+    ) -> None:
+        self.memory, self.reuse, self.planner, self.writer = memory, reuse, planner or Planner(), writer
         self.loading: set[str] = set()  # names that are spoken for
+        self.coming: dict[str, tuple[Pool, int]] = {}
+        self.reader = Resting()
+        self.at_work: Callable[[str], bool] = lambda name: False
+        self.on_device: Callable[[Callable[[], None]], None] = lambda command: command()
+        self.due = math.inf
+        self.done = Rows()  # by models that are gone
         self._models: dict[str, Shelved] = {}
         self._lock = threading.Lock()
 
@@ -122,35 +147,156 @@ class Shelf:
         with self._lock:
             return self._models.get(name)
 
+    def away(self, name: str) -> str:
+        """The name of the model that is meant if it was let go and not asked back since, else ''."""
+        gone = self.planner.gone
+        if not name and not self._models and len(gone) == 1:
+            return next(iter(gone))
+        return name if name in gone and self.find(name) is None else ""
+
     def put(self, shelved: Shelved) -> None:
         if self.writer is not None and shelved.cache.shares:
             mark = identity(shelved.loaded, shelved.card, shelved.template)
             shelved.scheduler.stored = Stored(self.writer, shelved.cache, mark)
+        shelved.used = self.planner.clock()
         with self._lock:
-            self._models[shelved.card.name] = shelved
-        self.memory.divide(self)
+            self._models[shelved.name] = shelved
+        self.coming.pop(shelved.name, None)
+        self.planner.gone.pop(shelved.name, None)
+        self._changed()
 
-    def remove(self, name: str) -> tuple[int, int]:
-        """End a model's choices as cancelled, forget it and give its memory back; its steps and tokens."""
+    def unload(self, name: str) -> None:
+        """Give a model's memory back by hand, with all that was wished for it. ModelNotFound if there is none."""
+        if not self.away(name):
+            name = self.get(name).name
+            self._remove(name)
+        self.planner.forget(self.away(name) or name)
+        self._changed()
+
+    def _remove(self, name: str) -> None:
+        """End a model's choices as cancelled, forget it and give its memory back."""
         shelved = self.get(name)
         shelved.end_all()
-        done = shelved.scheduler.steps, shelved.scheduler.tokens
+        self.done.steps += shelved.scheduler.steps
+        self.done.tokens += shelved.scheduler.tokens
         backend = shelved.loaded.backend
         with self._lock:
-            del self._models[shelved.card.name]
-        self.memory.divide(self)
+            del self._models[name]
         del shelved  # the last hold on the weights, before the library gives back what is free
         let_go(backend)
-        return done
 
-    def check(self, backend: Backend, nbytes: int) -> None:
-        """NotEnoughMemory if weights of so many bytes have no room beside the models here."""
-        self.memory.check(backend, nbytes, self)
+    # One budget
 
-    def divide(self) -> None:
-        """Let several models use the memory that the others leave; called before one of them takes any."""
-        if len(self._models) > 1:
-            self.memory.divide(self)
+    def things(self) -> list[Thing]:
+        return [*self, self.reader]
+
+    def busy(self, thing: Thing) -> bool:
+        """Whether it has work running or waiting."""
+        return (isinstance(thing, Shelved) and thing.scheduler.busy) or self.at_work(thing.name)
+
+    def room(self, name: str, backend: Backend, nbytes: int) -> Iterator[None]:
+        """Keep so many bytes on the device for weights that come. What goes for it goes at the end, and all at once.
+
+        Waits while another load decides it. NotEnoughMemory if all that may go is not enough: then nothing has gone.
+        """
+        yield from self._room(name, pool_of(backend.device), nbytes, lambda: self.memory.limit(backend))
+
+    def room_beside(self, name: str, nbytes: int) -> None:
+        """The same for what computes without a backend; does not wait."""
+        next(self._room(name, "main", nbytes, self.memory.limit_beside), None)
+        self.coming.pop(name, None)
+
+    def _room(self, name: str, pool: Pool, nbytes: int, limit: Callable[[], int]) -> Iterator[None]:
+        while True:
+            things = [thing for thing in self.things() if thing.pool == pool]
+            others = sum(n for other, (where, n) in self.coming.items() if where == pool and other != name)
+            missing = sum(thing.weights for thing in things) + others + nbytes - limit()
+            going = self.planner.choose(missing, things, self.busy)
+            if missing <= 0 or going:
+                break
+            stay = sum(each.weights for each in things if self.busy(each) or self.planner.pinned(each.name))
+            if not others or stay + nbytes > limit():
+                raise self.planner.refusal(f"'{name}'", nbytes, limit(), things, self.busy)
+            yield None
+        for thing in going:
+            self._part(thing, name)
+        self.coming[name] = pool, nbytes
+        self._changed()
+
+    def _part(self, thing: Thing, room: str) -> None:
+        """Let it go, to come back when it is asked for."""
+        if isinstance(thing, Shelved):
+            self.planner.parted(thing, room, Gone(str(thing.loaded.folder), thing.how))
+            self._remove(thing.name)
+        else:
+            self.planner.parted(thing, room)
+            self.reader.rest()
+
+    def touch(self, name: str) -> None:
+        """It was of use until now."""
+        now = self.planner.clock()
+        for thing in self.things():
+            if thing.name == name or not name:
+                thing.used = now
+        self._changed(divide=False)
+
+    def rest(self) -> None:
+        """Let go what has had no work for as long as it may."""
+        now = self.planner.clock()
+        for thing in self.things():
+            if thing.weights and self.planner.expires(thing) <= now and not self.busy(thing):
+                self._part(thing, "")
+        self._changed()
+
+    def pin(self, name: str, on: bool) -> None:
+        """Let it go only by hand, or like any other again. ModelNotFound for what is neither here nor on its way."""
+        if on and name not in self.loading and name != READER and not self.away(name):
+            name = self.get(name).name
+        (self.planner.pins.add if on else self.planner.pins.discard)(name)
+        self._changed(divide=False)
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        """How long it stays without work; None: as all do."""
+        if not self.away(name):
+            name = self.get(name).name
+        if seconds is None:
+            self.planner.keeps.pop(name, None)
+        else:
+            self.planner.keeps[name] = seconds
+        self._changed(divide=False)
+
+    def _changed(self, divide: bool = True) -> None:
+        if divide:
+            self.divide(1)
+        # What is at work is looked at again when its work has ended.
+        idle = (self.planner.expires(each) for each in self.things() if each.weights and not self.busy(each))
+        self.due = min(idle, default=math.inf)
+
+    def divide(self, least: int = 2) -> None:
+        """Let models use the memory that the others leave; called before one of several takes any."""
+        if len(self._models) >= least:
+            beside = {pool: sum(n for where, n in self.coming.values() if where == pool) for pool in POOLS}
+            beside["main"] += self.reader.weights
+            self.memory.divide(self, beside)
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """Everything loaded, from any thread."""
+        held = [self._holding(shelved) for shelved in self]
+        if self.reader.weights:
+            about = self._about(self.reader)
+            held.append(Holding(READER, "pictures", "cpu", READER_NBYTES, **about))
+        return (*held, *here())
+
+    def _holding(self, shelved: Shelved) -> Holding:
+        card, about = shelved.card, self._about(shelved)
+        job = "speech" if card.hears else "text"
+        return Holding(card.name, job, card.device, shelved.weights, shelved.scheduler.cache_nbytes, **about)
+
+    def _about(self, thing: Thing) -> dict[str, Any]:
+        name, planner = thing.name, self.planner
+        idle = max(planner.clock() - thing.used, 0.0)
+        keep = planner.keep(thing)
+        return {"idle_s": idle, "keep_s": keep, "pinned": planner.pinned(name), "busy": self.busy(thing)}
 
     @property
     def owes(self) -> bool:
@@ -166,8 +312,23 @@ class Shelf:
     def cards(self) -> list[ModelCard]:
         return [shelved.card for shelved in self]
 
+    def counted(self) -> dict[str, Any]:
+        """What Stats says of the models and their memory."""
+        rows, cards = self.rows(), self.cards()
+        return {
+            **vars(rows),
+            "models": len(cards),
+            "weights_nbytes": sum(card.nbytes for card in cards),
+            "memory_limit": self.memory.asked,
+            "limit_nbytes": self.memory.total(),
+            "prefix_reuse": self.reuse,
+            "store_problem": self.writer.problem if self.writer else "",
+            "held": self.holdings(),
+            "gone": self.planner.partings(),
+        }
+
     def rows(self) -> Rows:
-        total = Rows()
+        total = replace(self.done)
         for shelved in self:
             scheduler = shelved.scheduler
             total.running += len(scheduler.running)

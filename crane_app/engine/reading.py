@@ -6,13 +6,16 @@ A page that cannot be read costs only itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from crane_app.engine.memory import Pool
 from crane_app.engine.request import Job, Part
 from crane_app.errors import BadInput, CraneError
 
 RESTING_S = 180.0  # seconds without a page after which the reader's memory is given back
+READER = "built-in reader"
+READER_NBYTES = 250 * 10**6  # its three networks, and what onnxruntime holds after a page of A4 (measured on Linux)
 
 
 class LineReader(Protocol):
@@ -64,17 +67,33 @@ def _source(job: Job) -> str | bytes:
 
 
 class Resting:
-    """The bundled reader, loaded by the first page; gives its memory back after RESTING_S without one."""
+    """The bundled reader, loaded by the first page, as one of the things that share the memory.
 
-    def __init__(self, seconds: float = RESTING_S) -> None:
+    room: called before it is loaded, with the bytes that it takes; raises if they are not there. seconds: without a
+    page, after which it gives its memory back by itself; None: only by `rest`.
+    """
+
+    name = READER
+    pool: Pool = "main"
+    rest_s = RESTING_S
+
+    def __init__(self, seconds: float | None = None, room: Callable[[int], object] = lambda nbytes: None) -> None:
+        self.used = 0.0
+        self.room = room
         self._seconds = seconds
         self._reader: Any = None
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
+    @property
+    def weights(self) -> int:
+        return READER_NBYTES if self._reader is not None else 0
+
     def lines(self, image: Any) -> list[Any]:
         from crane_app.media.reader import Reader
 
+        if self._reader is None:  # outside of the lock: who makes room may have to ask the one who loads
+            self.room(READER_NBYTES)
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -82,9 +101,16 @@ class Resting:
             try:
                 return self._reader.lines(image)  # type: ignore[no-any-return]
             finally:
-                self._timer = threading.Timer(self._seconds, self._rest)
-                self._timer.daemon = True
-                self._timer.start()
+                if self._seconds is not None:
+                    self._timer = threading.Timer(self._seconds, self._rest)
+                    self._timer.daemon = True
+                    self._timer.start()
+
+    def rest(self) -> None:
+        """Give its memory back; not while a page is read."""
+        if self._lock.acquire(blocking=False):
+            self._reader = None
+            self._lock.release()
 
     def _rest(self) -> None:
         with self._lock:
@@ -96,7 +122,7 @@ class Here:
     """`open` as the engine has it, for these jobs alone and in this process."""
 
     def __init__(self, reader: LineReader | None = None) -> None:
-        self._reader = reader or Resting()
+        self._reader = reader or Resting(RESTING_S)
 
     def open(self, job: Job) -> Iterator[Part]:
         return read_pages(job, self._reader) if job.kind == "read" else draw_page(job)

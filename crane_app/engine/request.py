@@ -83,6 +83,7 @@ class Request:
     owner: on whose behalf what is computed is kept on disk as well, as library.store has it; "" for nowhere.
     salt: only requests of the same salt share what is kept of their prompts, so that none can tell what another asked.
     max_length: tokens of prompt and answer together, where that is less than the model's context.
+    keep: seconds without work after which the model may go from now on, inf for never; None: as it is.
     """
 
     model: str
@@ -98,6 +99,7 @@ class Request:
     max_length: int | None = None
     salt: str = ""
     owner: str = ""
+    keep: float | None = None
 
 
 @dataclass(frozen=True)
@@ -207,12 +209,42 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """Something that is loaded. job: "text", "speech", "pictures", or "voice" for what finds where somebody speaks.
+
+    nbytes: of its weights; rows_nbytes: of its keys and values; idle_s: since it was last of use. keep_s: seconds
+    without work after which it goes; None: it stays until its room is needed. busy: with work running or waiting.
+    """
+
+    name: str
+    job: str
+    device: str
+    nbytes: int
+    rows_nbytes: int = 0
+    idle_s: float = 0.0
+    keep_s: float | None = None
+    pinned: bool = False
+    busy: bool = False
+
+
+@dataclass(frozen=True)
+class Parting:
+    """What was let go by itself, and how long ago. room: for what; "" after a time without work."""
+
+    name: str
+    nbytes: int
+    room: str
+    ago_s: float
+
+
+@dataclass(frozen=True)
 class Stats:
     """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
     prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
     store_problem: why nothing is kept on disk at present, as a sentence, or "".
+    held: everything loaded. gone: what was let go of late, the last one last.
     """
 
     phase: str
@@ -230,6 +262,8 @@ class Stats:
     prefix_reuse: str = "all"
     threads: int = 0
     store_problem: str = ""
+    held: tuple[Holding, ...] = ()
+    gone: tuple[Parting, ...] = ()
 
 
 class Stream:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from crane_app.engine.request import End, Event, Piece, Reason, Stream, Usage, failed
+from crane_app.engine.request import LANES, End, Event, Piece, Reason, Stream, Usage, failed
 from crane_app.engine.sequence import Sequence
+
+QUEUE = 1024  # requests and jobs under way at once; more are refused
+LONGEST = 10**6  # seconds, of a deadline
 
 
 class Tracked:
-    """`do` runs a command on the device thread; `forget` is called once, when it has ended."""
+    """`do` runs a command on the device thread; `forget` is called once, when it has ended. model: what it needs."""
 
-    def __init__(self, id: str, do: Callable[[Callable[[], None]], None], forget: Callable[[], object]):
+    def __init__(
+        self,
+        id: str,
+        do: Callable[[Callable[[], None]], None],
+        forget: Callable[[], object],
+        model: str | None = None,
+    ):
+        self.model = model
         self.stream = Stream(id, lambda: do(self.cancel))
         self.forget = forget
         self.sequences: list[Sequence] = []
@@ -75,3 +85,16 @@ class Tracked:
             self.ended = True
         self.stream.put(end)
         self.forget()
+
+
+def refusal(tracked: Mapping[str, Tracked], id: str, lane: str, deadline: float | None) -> str:
+    """Why an engine with these under way cannot take another; '' if it can."""
+    if id in tracked:
+        return f"A request with the id {id} is under way already."
+    if lane not in LANES:
+        return f"There is no lane '{lane}'. Use one of: {', '.join(LANES)}."
+    if deadline is not None and not 0 <= deadline <= LONGEST:
+        return f"deadline must be a number of seconds from 0 to {LONGEST}, not {deadline!r:.60}."
+    if len(tracked) >= QUEUE:
+        return f"The engine has {QUEUE} requests under way and takes no more. Try again in a moment."
+    return ""

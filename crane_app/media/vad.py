@@ -7,8 +7,9 @@ Reference: silero_vad 6.2.3, silero_vad.jit and utils_vad.get_speech_timestamps 
 
 from __future__ import annotations
 
-import functools
 import math
+import threading
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,11 @@ class Network:
     head: np.ndarray
     head_bias: np.ndarray
 
+    @property
+    def nbytes(self) -> int:
+        every = (self.window, *(x for pair in self.convs for x in pair), self.cells, self.cells_bias, self.head)
+        return sum(x.nbytes for x in every) + self.head_bias.nbytes
+
     def features(self, x: np.ndarray) -> np.ndarray:
         """[CELLS] from a block after its context."""
         n = len(self.window)
@@ -96,6 +102,10 @@ class Network:
         return float(_sigmoid(np.maximum(hidden, 0) @ self.head + self.head_bias))
 
 
+_loaded: weakref.WeakValueDictionary[int, Network] = weakref.WeakValueDictionary()
+_loading = threading.Lock()
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * x)  # exp would overflow
 
@@ -105,8 +115,21 @@ def _turned(weight: np.ndarray) -> np.ndarray:
     return np.reshape(weight.transpose(2, 1, 0), (-1, len(weight)))
 
 
-@functools.cache
+def held() -> int:
+    """Bytes of what is loaded in this process; it goes with the last Silero that listens."""
+    return sum(network.nbytes for network in list(_loaded.values()))
+
+
 def _network(rate: int) -> Network:
+    """The one of that rate, shared by all who listen; none is kept where nobody does."""
+    with _loading:
+        found = _loaded.get(rate)
+        if found is None:
+            found = _loaded[rate] = _read(rate)
+        return found
+
+
+def _read(rate: int) -> Network:
     n = BLOCKS[rate] // 2
     with np.load(FILE) as file:
         held = [name for name in file.files if name.startswith(f"{rate}.")]

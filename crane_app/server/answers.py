@@ -8,8 +8,7 @@ import queue
 import secrets
 import time
 import uuid
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -75,8 +74,6 @@ class Answers:
         self.engine = engine
         self.gate = Gate(seats)
         self.totals = Totals()
-        self.busy: Counter[str] = Counter()  # requests and jobs under way, by model
-        self.used: dict[str, float] = {}  # when a model was last of use, on the monotonic clock
         self._secret = secrets.token_hex(16)
         self._live: dict[str, Live] = {}
 
@@ -113,7 +110,6 @@ class Answers:
                     raise
             if live.aborted:
                 raise Cancelled(ABORTED)
-            stack.enter_context(self.at_work(request.model))
             # One key must not learn from times or counts what was asked with another, or in the window.
             salt = f"{self._secret} {live.owner}"
             stream = self.engine.submit(replace(request, lane="server", salt=salt))
@@ -135,31 +131,20 @@ class Answers:
                 if stream.end is None:
                     stream.cancel()
 
-    @contextlib.contextmanager
-    def at_work(self, model: str) -> Iterator[None]:
-        """A model is of use for as long as the context lasts."""
-        self.busy[model] += 1
-        try:
-            yield
-        finally:
-            self.busy[model] -= 1
-            self.used[model] = time.monotonic()
-
     async def part(self, kind: str, inputs: Any, model: str, **options: Any) -> Any:
         """The result of a job."""
-        with self.at_work(model):
-            stream = self.engine.open(Job(kind, inputs, options, model, "server"))
-            try:
-                found = None
-                async for event in events(stream):
-                    if isinstance(event, Part):
-                        found = event.value
-                    elif isinstance(event, End) and event.reason != "stop":
-                        raise error_of(event) if event.reason == "error" else Cancelled(ABORTED)
-                return found
-            finally:
-                if stream.end is None:
-                    stream.cancel()
+        stream = self.engine.open(Job(kind, inputs, options, model, "server"))
+        try:
+            found = None
+            async for event in events(stream):
+                if isinstance(event, Part):
+                    found = event.value
+                elif isinstance(event, End) and event.reason != "stop":
+                    raise error_of(event) if event.reason == "error" else Cancelled(ABORTED)
+            return found
+        finally:
+            if stream.end is None:
+                stream.cancel()
 
 
 def _error(end: End, request: Request) -> Exception:

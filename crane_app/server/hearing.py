@@ -107,8 +107,7 @@ async def _written(call: Call, sound: bytes, name: str, model: str) -> Transcrip
     answers = call.service.answers
     async with answers.gate.enter(1, []):
         try:
-            with answers.at_work(model):
-                return await asyncio.to_thread(_heard, answers.engine, model, sound, name, unwanted)
+            return await asyncio.to_thread(_heard, answers.engine, model, sound, name, unwanted)
         finally:
             unwanted.set()
 

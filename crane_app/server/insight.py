@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse, Response
 
 from crane_app.engine.defaults import ENDPOINTS as DEFAULTS
-from crane_app.engine.request import Asked, ModelCard
+from crane_app.engine.request import Asked, Holding, ModelCard
 from crane_app.errors import CraneError
 from crane_app.server.fields import Table, honoured, text, yes_no
 from crane_app.server.problems import Problem, refused
@@ -96,6 +96,12 @@ async def figures(call: Call) -> dict[str, Any]:
             "steps": engine.steps,
             "tokens": engine.tokens,
             "uptime_s": round(engine.uptime_s, 3),
+            "limit_bytes": engine.limit_nbytes,
+            "held": [_held(each) for each in engine.held],
+            "gone": [
+                {"name": each.name, "bytes": each.nbytes, "room_for": each.room or None, "ago_s": round(each.ago_s, 3)}
+                for each in engine.gone
+            ],
         },
     }
 
@@ -163,6 +169,21 @@ async def abort_request(call: Call) -> Response:
 async def flush_cache(call: Call) -> Response:
     await asyncio.to_thread(call.service.answers.engine.flush)
     return reply({"success": True, "message": "Everything kept for reuse was dropped."})
+
+
+def _held(each: Holding) -> dict[str, Any]:
+    """What is loaded, and whether it may go."""
+    return {
+        "name": each.name,
+        "job": each.job,
+        "device": each.device,
+        "bytes": each.nbytes,
+        "kv_bytes": each.rows_nbytes,
+        "idle_s": round(each.idle_s, 3),
+        "keep_s": each.keep_s,
+        "pinned": each.pinned,
+        "busy": each.busy,
+    }
 
 
 def _device_name(card: ModelCard) -> str:

@@ -5,10 +5,14 @@ The shapes are those of github.com/ollama/ollama, docs/api.md.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+import re
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +30,18 @@ from crane_app.server.tools import offered
 from crane_app.version import VERSION
 
 LATEST = ":latest"
+UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "\u00b5s": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}  # as in Go
+PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|\u00b5s|ms|s|m|h)")
+DURATION = re.compile(r"(-?)((?:\d{1,9}(?:\.\d{1,9})?(?:ns|us|\u00b5s|ms|s|m|h))+)")
+LONGEST_S = 1e9
 
 
 def predicted(value: Any) -> int:
@@ -70,6 +86,21 @@ def think(value: Any) -> dict[str, Any]:
     return {"reasoning_effort": one_of("low", "medium", "high")(value)}
 
 
+@shaped(oneOf=[{"type": "number"}, {"type": "string"}])
+def keep_alive(value: Any) -> float:
+    """Seconds; inf for what is below 0."""
+    if isinstance(value, str) and (parts := DURATION.fullmatch(value.strip())):
+        seconds = sum(float(number) * UNITS[unit] for number, unit in PART.findall(parts[2]))
+        return math.inf if parts[1] else seconds
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if math.isnan(seconds) or seconds > LONGEST_S:
+        raise ValueError("must be seconds, or a time like 5m or 1h30m; -1 for ever")
+    return math.inf if seconds < 0 else seconds
+
+
 COMMON: Table = (
     honoured("model", text(1000), "a name of /api/tags, with or without :latest; the first one if left out"),
     honoured("stream", yes_no, "true if left out"),
@@ -77,7 +108,9 @@ COMMON: Table = (
     honoured("options", options, "", OPTIONS),
     honoured("format", grammars.ollama_format, "json or a schema; after the thought"),
     *unmet("log-probabilities are at /v1/chat/completions", "logprobs", "top_logprobs", neutral=(False, 0)),
-    *harmless("keep_alive", note="models stay as long as the engine"),
+    honoured(
+        "keep_alive", keep_alive, "seconds, or like 5m; 0: until the answer; below 0: for ever; a pin is stronger"
+    ),
 )
 CHAT: Table = (
     *COMMON,
@@ -135,9 +168,7 @@ async def run_chat(call: Call) -> Response:
     given = await call.fields()
     model = await _model(call, given.get("model"))
     if not given.get("messages"):
-        return reply(
-            {**_head(model), "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"}
-        )
+        return await _kept(call, given, model, {"message": {"role": "assistant", "content": ""}})
     return await _answered(call, given, model, given["messages"], _message)
 
 
@@ -145,7 +176,7 @@ async def run_generate(call: Call) -> Response:
     given = await call.fields()
     model = await _model(call, given.get("model"))
     if not given.get("prompt"):
-        return reply({**_head(model), "response": "", "done": True, "done_reason": "load"})
+        return await _kept(call, given, model, {"response": ""})
     if given.get("raw"):
         if clash := next((name for name in ("system", "think") if name in given), None):
             raise refused(clash, f"{clash} is told in the chat template, which raw leaves out.")
@@ -154,6 +185,16 @@ async def run_generate(call: Call) -> Response:
     if given.get("system"):
         turns = [{"role": "system", "content": given["system"]}, *turns]
     return await _answered(call, given, model, messages.taken(turns), _response)
+
+
+async def _kept(call: Call, given: Mapping[str, Any], model: Offered, empty: Mapping[str, Any]) -> Response:
+    """Without a question it is about the model's being loaded alone."""
+    keep, engine = given.get("keep_alive"), call.service.answers.engine
+    if keep != 0:
+        await call.wait(call.service.offer.ready(model))
+    if keep is not None:
+        await asyncio.to_thread(engine.keep, model.card.name, keep)
+    return reply({**_head(model), **empty, "done": True, "done_reason": "load" if keep != 0 else "unload"})
 
 
 def _asked(given: Mapping[str, Any], model: Offered) -> dict[str, Any]:
@@ -176,6 +217,8 @@ async def _answered(call: Call, given: Mapping[str, Any], model: Offered, turns:
 
 
 async def _finished(call: Call, given: Mapping[str, Any], wish: Wish, part: Any) -> Response:
+    if "keep_alive" in given:
+        wish = replace(wish, request=replace(wish.request, keep=given["keep_alive"]))
     lines = _lines(call, wish, part, given.get("stream", True))
     if given.get("stream", True):
         return Events(lines, shape, lambda body: as_json(body) + b"\n", lines=True)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -94,10 +95,12 @@ def serve(
     fetches: bool = False,
     stored: Callable[[], dict[str, tuple[Any, ...]]] | None = None,
     idle_s: float | None = None,
+    pins: tuple[str, ...] = (),
 ) -> int:
     """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had.
 
     stored: the arguments of shelf.Stored of every model that may be loaded when it is asked for, by name.
+    pins: names of models that go by hand alone.
     """
     loopback = addresses.is_loopback(host)
     if not loopback and not keys and not insecure:
@@ -105,16 +108,29 @@ def serve(
             f"At {host} other machines could use this server: set a key (--api-key or CRANE_API_KEY), or --insecure."
         )
     look = None if stored is None else lambda: {name: Stored(*each) for name, each in stored().items()}
-    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length, Web() if fetches else None, Stock(look, idle_s))
+    stock = Stock(look, idle_s, frozenset(pins))
+    limits = Limits(max_concurrent, decode_tokens_per_seq, max_length, Web() if fetches else None, stock)
     access = Access(keys, origins, loopback)
     _log()
     with bound(host, port) as listener, opened() as (engine, own):
+        _wish(engine, own, stock)
         server = Server(build(engine, own, access, limits))
         for line in banner(own, engine.stats(), _url(listener), access, limits):
             print(line, flush=True)
         server.run([listener])
     print("Ended.", flush=True)
     return 0
+
+
+def _wish(engine: EngineLike, own: dict[str, ModelCard], stock: Stock) -> None:
+    """Tell the engine how long the server's own models stay. BadInput for a pin on what is not here."""
+    there = {name: card.name for name, card in own.items()} | {card.name: card.name for card in own.values()}
+    known = there if stock.look is None else {**{name: name for name in stock.look()}, **there}
+    if unknown := sorted(stock.pins - known.keys()):
+        raise BadInput(f"--pin {unknown[0]} names no model that is served. There are: {', '.join(known)[:500]}.")
+    pins = frozenset(known[name] for name in stock.pins)
+    for card in own.values():
+        replace(stock, pins=pins).tell(engine, card.name)
 
 
 def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, limits: Limits) -> Iterator[str]:
@@ -131,6 +147,8 @@ def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, li
         yield "loading  other models of this computer, when a request names them"
     if limits.stock.idle_s is not None:
         yield f"unload   models that nobody has asked for in {limits.stock.idle_s / 60:g} minutes"
+    if limits.stock.pins:
+        yield f"pinned   {', '.join(sorted(limits.stock.pins))}"
     if limits.web is not None:
         yield "fetches  addresses on the internet that requests name; none of this network"
     if not access.loopback and not access.keys:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import ModelCard, Part
 from crane_app.server.answers import Answers, events
 from crane_app.server.problems import Problem
@@ -37,10 +38,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class Stock:
-    """What may be loaded when it is asked for, and how long one may be of no use. look: what is on disk, by name."""
+    """What may be loaded when it is asked for, how long it stays without work, and what goes by hand alone.
+
+    look: what is on disk, by name. pins: names, as the engine has them.
+    """
 
     look: Callable[[], Mapping[str, Stored]] | None = None
     idle_s: float | None = None
+    pins: frozenset[str] = frozenset()
+
+    def tell(self, engine: EngineLike, name: str) -> None:
+        """Let the engine know how long a model of the server's own may stay."""
+        if self.idle_s is not None:
+            engine.keep(name, self.idle_s)
+        if name in self.pins:
+            engine.pin(name)
 
 
 NOTHING = Stock()
@@ -55,7 +67,8 @@ class _Found:
 class Offer:
     """Those that the server was started with, under their names, and what else the engine has by its own.
 
-    With an idle time, models of the server's own loading leave the engine after it, and come back when asked for.
+    The engine lets them go for want of room, or of work where the server has told it so, and loads them again for
+    the next request.
     """
 
     def __init__(self, answers: Answers, own: dict[str, ModelCard], stock: Stock) -> None:
@@ -64,10 +77,7 @@ class Offer:
         self._others: dict[str, Offered] = {}
         self._asked = float("-inf")
         self._found = _Found()
-        self._gone: dict[str, Stored] = {}  # the server's own that were put away, by the engine's name
-        self._mine: set[str] = {card.name for card in own.values()}
         self._loading: dict[str, asyncio.Lock] = {}
-        self._watch: asyncio.Task[None] | None = None
 
     async def all(self) -> list[Offered]:
         """The server's own come first, also while the engine that had them is being started anew."""
@@ -91,7 +101,7 @@ class Offer:
             found = await asyncio.to_thread(self._stock.look)
             self._found = _Found(dict(found), time.monotonic())
         there = {offered.name for offered in await self.all()}
-        return {name: each for name, each in self._found.stored.items() if name not in there | self._gone.keys()}
+        return {name: each for name, each in self._found.stored.items() if name not in there}
 
     async def find(self, name: str | None, hears: bool = False) -> Offered:
         """The model of that name, loaded if it may be; without one the first that answers, or hears.
@@ -106,10 +116,14 @@ class Offer:
             listed = ", ".join(self._listed([*(o.name for o in await self.all()), *await self.stored()])) or "none"
             what = "No model is loaded that can do this" if name is None else f"There is no model '{name:.200}' here"
             raise Problem(404, f"{what}. There are: {listed}.", "model", "model_not_found")
-        if found.card.name in self._gone:
-            await self._load(found.card.name, self._gone[found.card.name])
-        self._touch(found.card.name)
         return found
+
+    async def ready(self, offered: Offered) -> None:
+        """See to it that the engine has the model now."""
+        card = offered.card
+        self._asked = float("-inf")
+        if card.name not in {each.name for each in await asyncio.to_thread(self._engine.models)}:
+            await self._load(card.name, Stored(card.folder, card.context, card.backend, card.device, card.dtype))
 
     async def _loaded(self, name: str | None, hears: bool) -> Offered | None:
         if name is not None and name in self._own:
@@ -126,45 +140,16 @@ class Offer:
     async def _load(self, name: str, stored: Stored) -> None:
         """Load a model under the engine's name, once for all who wait for it."""
         async with self._loading.setdefault(name, asyncio.Lock()):
-            if name not in self._gone and any(o.card.name == name for o in await self.all()):
+            if any(card.name == name for card in await asyncio.to_thread(self._engine.models)):
                 return
             stream = self._engine.load(stored.folder, name, stored.backend, stored.device, stored.dtype)
             try:
                 async for event in events(stream):
                     if isinstance(event, Part):
-                        self._mine.add(name)
-                        self._gone.pop(name, None)
                         self._asked = float("-inf")
-                        self._touch(name)
+                        await asyncio.to_thread(self._stock.tell, self._engine, name)
                 if stream.end is not None and stream.end.reason != "stop":
                     raise Problem(503, f"{name:.200} cannot be loaded: {stream.end.error}", "model", "not_loaded")
             finally:
                 if stream.end is None:
                     stream.cancel()
-
-    # Models that nobody asks for
-
-    def _touch(self, name: str) -> None:
-        self._answers.used[name] = time.monotonic()
-        if self._stock.idle_s is not None and self._watch is None:
-            self._watch = asyncio.get_running_loop().create_task(self._put_away(self._stock.idle_s))
-
-    async def _put_away(self, idle_s: float) -> None:
-        """Unload what has not been asked for in so many seconds."""
-        while True:
-            await asyncio.sleep(min(idle_s / 4, 30.0))
-            for name in [*self._mine]:
-                last = self._answers.used.get(name)
-                if last is not None and time.monotonic() - last >= idle_s and not self._answers.busy[name]:
-                    await self._unload(name)
-
-    async def _unload(self, name: str) -> None:
-        card = next((o.card for o in await self.all() if o.card.name == name), None)
-        if card is None or name in self._gone:
-            return
-        if any(offered.card.name == name for offered in self._own.values()):
-            self._gone[name] = Stored(card.folder, card.context, card.backend, card.device, card.dtype)
-        else:
-            self._mine.discard(name)
-        self._asked = float("-inf")
-        await asyncio.to_thread(self._engine.unload, name)

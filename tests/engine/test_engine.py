@@ -18,7 +18,7 @@ import pytest
 
 from crane_app.contract import BLOCK
 from crane_app.engine import engine as engine_module
-from crane_app.engine import jobs
+from crane_app.engine import jobs, tracking
 from crane_app.engine.engine import Engine
 from crane_app.engine.loading import How
 from crane_app.engine.null import NullRunner
@@ -199,7 +199,7 @@ def test_ids_of_the_engines_own_avoid_those_of_others(slow):
 
 
 def test_a_queue_that_is_full_takes_no_more(slow, monkeypatch):
-    monkeypatch.setattr(engine_module, "QUEUE", 5)
+    monkeypatch.setattr(tracking, "QUEUE", 5)
     streams = [slow.submit(ask(asked=LONG)) for _ in range(5)]
     assert "5 requests" in error_of(slow.submit(ask()))[1]
     streams[0].cancel()

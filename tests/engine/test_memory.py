@@ -9,7 +9,7 @@ from crane_app.engine.engine import Engine
 from crane_app.engine.memory import Memory, parse
 from crane_app.engine.null import NullRunner
 from crane_app.engine.request import Asked, Request
-from crane_app.errors import BadInput, NotEnoughMemory
+from crane_app.errors import BadInput
 from tests.engine.nulls import VOCABULARY, NullBackend, engine, events, shelved, table, tokens_of
 from tests.models.scramble import golden
 
@@ -47,15 +47,6 @@ def test_a_share_is_of_the_devices_own_limit_and_an_amount_never_more_than_it():
     assert Memory("0.5").limit(backend) == 500 * 2**20
     assert Memory("600M").limit(backend) == 600 * 2**20
     assert Memory("5G").limit(backend) == 1000 * 2**20
-
-
-def test_weights_that_do_not_fit_beside_the_others_are_refused():
-    memory, backend = Memory(), NullBackend(5000)
-    one = shelved(NullRunner(table, VOCABULARY))
-    memory.check(backend, 5000, [])
-    memory.check(backend, 4000, [one])
-    with pytest.raises(NotEnoughMemory, match="Unload"):
-        memory.check(backend, 4001, [one])
 
 
 def test_rows_have_what_all_weights_and_the_other_rows_leave():

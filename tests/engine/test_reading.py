@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crane_app.engine import jobs, reading
+from crane_app.engine import models, reading
 from crane_app.engine.engine import Engine
 from crane_app.engine.reading import Resting
 from crane_app.engine.request import Job, Part
@@ -26,10 +26,11 @@ def tiff(count: int) -> bytes:
     return file.getvalue()
 
 
-class Gated:
+class Gated(Resting):
     """A reader that waits for a `let` at each page."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.gate, self.begun = threading.Semaphore(0), threading.Semaphore(0)
 
     def lines(self, image: np.ndarray) -> list[Line]:
@@ -41,7 +42,7 @@ class Gated:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> Gated:
     gated = Gated()
-    monkeypatch.setattr(jobs, "_reader", gated)
+    monkeypatch.setattr(models, "Resting", lambda: gated)
     return gated
 
 
@@ -131,7 +132,7 @@ def test_the_readers_memory_is_given_back_when_nobody_reads(monkeypatch: pytest.
     monkeypatch.setattr("crane_app.media.reader.Reader", Bundled)
     monkeypatch.setattr(reading.threading, "Timer", Timer)
     # GIVEN two pages one after the other: one reader for both
-    resting, image = Resting(), np.zeros((9, 9, 3), np.uint8)
+    resting, image = Resting(reading.RESTING_S), np.zeros((9, 9, 3), np.uint8)
     resting.lines(image)
     resting.lines(image)
     assert len(made) == 1

@@ -20,6 +20,7 @@ class Scripted:
         self.events, self.prompt, self.tools = events, prompt, tools
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
+        self.wishes: list[tuple[str, Any]] = []
         self.go = threading.Event()
         self.cards = [CARD]
         self._ids = itertools.count(1)
@@ -44,6 +45,12 @@ class Scripted:
 
     def unload(self, name: str) -> None:
         raise ModelNotFound(name)
+
+    def pin(self, name: str, on: bool = True) -> None:
+        self.wishes.append((name, on))
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        self.wishes.append((name, seconds))
 
     def load(self, *_: Any) -> Stream:
         return self._start([failed(ModelNotFound("none"))])

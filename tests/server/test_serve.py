@@ -16,8 +16,11 @@ import httpx
 import pytest
 
 from crane_app.cli.main import main
-from crane_app.server.run import bound
+from crane_app.errors import BadInput
+from crane_app.server.run import _wish, bound
+from crane_app.server.shelf import Stock, Stored
 from tests.chat_checkpoint import write_chat
+from tests.server.scripted import CARD, Scripted
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -160,7 +163,9 @@ def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):
     monkeypatch.setenv("CRANE_MODEL_FOLDERS", str(folder.parent))
     assert main(["serve", "-m", str(folder), "--allow-load", "--idle-unload", "2.5"], server=server) == 0
     assert told["stored"]()[folder.name] == (str(folder), 100_000, None, "auto", None)
-    assert told["idle_s"] == 150
+    assert (told["idle_s"], told["pins"]) == (150, ())
+    assert main(["serve", "-m", str(folder), "--pin", "a", "--pin", "b"], server=server) == 0
+    assert told["pins"] == ("a", "b")
     monkeypatch.setenv("CRANE_API_KEY", "a, b")
     monkeypatch.setenv("CRANE_PORT", "9000")
     assert main(["serve", "-m", str(folder)], server=server) == 0
@@ -189,3 +194,13 @@ def test_nothing_is_served_by_the_library_alone(capsys, folder):
     assert main(["serve", "-m", str(folder)]) == 1
     assert "python -m crane_app serve" in capsys.readouterr().err
     assert os.environ.get("CRANE_INSECURE") is None
+
+
+def test_a_pin_must_name_what_is_served():
+    engine = Scripted()
+    own = {"mine": CARD}
+    _wish(engine, own, Stock(None, 60.0, frozenset({"mine"})))
+    assert engine.wishes == [("tiny", 60.0), ("tiny", True)]
+    with pytest.raises(BadInput, match="nowhere"):
+        _wish(engine, own, Stock(None, None, frozenset({"nowhere"})))
+    _wish(engine, own, Stock(lambda: {"other": Stored("/other")}, None, frozenset({"other"})))

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
 
-from crane_app.engine.request import End, Job, Part, Request, Stream, failed
+from crane_app.engine.request import End, Holding, Job, Part, Parting, Request, Stats, Stream, failed
 from crane_app.errors import BadCheckpoint, ModelNotFound
 from crane_app.server.service import Limits
 from crane_app.server.shelf import Stock, Stored
@@ -120,40 +121,69 @@ def test_nothing_is_loaded_where_it_is_not_allowed():
         assert [model["id"] for model in server.http.get("/v1/models").json()["data"]] == ["tiny"]
 
 
-def gone(server: Serving, name: str, seconds: float = 10) -> bool:
-    until = time.monotonic() + seconds
-    while name not in server.engine.unloads and time.monotonic() < until:
-        time.sleep(0.01)
-    return name in server.engine.unloads
-
-
-def test_a_model_that_nobody_asks_for_leaves_and_comes_back():
-    """The server's own and those it has loaded; not those of other programs."""
+def test_the_engine_is_told_how_long_a_model_that_was_loaded_stays():
+    """Those of the server's own loading; not those of other programs."""
     engine = Stocked()
     engine.cards = [*engine.cards, replace(CARD, name="theirs")]
-    with serving(engine, limits=Limits(stock=Stock(stock, 0.1)), name="mine") as server:
-        for model in ("mine", "other", "theirs"):
+    with serving(engine, limits=Limits(stock=Stock(stock, 60.0, frozenset({"other"})))) as server:
+        for model in ("tiny", "other", "theirs"):
             assert ask(server, model).status_code == 200
-        assert gone(server, "tiny")
-        assert gone(server, "other")
-        assert {model["id"] for model in server.http.get("/v1/models").json()["data"]} >= {"mine", "other", "theirs"}
-        assert ask(server, "mine").json()["model"] == "mine"
-        assert engine.loads[-1] == (CARD.folder, "tiny", CARD.backend, CARD.device, CARD.dtype)
-        assert ask(server, "other").status_code == 200
-        assert "theirs" not in engine.unloads
+        assert engine.wishes == [("other", 60.0), ("other", True)]
 
 
-def test_a_model_at_work_stays():
+def test_a_model_that_was_let_go_is_listed_and_loaded_again():
+    """Its own by the engine, which knows how it was loaded; one of the disk by its name."""
     engine = Stocked()
-    engine.events = (None, *said("Hi"))
-    with serving(engine, limits=Limits(stock=Stock(None, 0.05))) as server:
-        found: list[int] = []
-        thread = threading.Thread(target=lambda: found.append(ask(server, "tiny").status_code))
-        thread.start()
-        while not engine.requests:
-            time.sleep(0.01)
-        assert not gone(server, "tiny", 0.3)
-        engine.go.set()
-        thread.join(10)
-        assert found == [200]
-        assert gone(server, "tiny")
+    with serving(engine, limits=Limits(stock=Stock(stock))) as server:
+        assert ask(server, "other").status_code == 200
+        engine.cards = []
+        assert {model["id"] for model in server.http.get("/v1/models").json()["data"]} >= {"tiny"}
+        deadline = time.monotonic() + 10
+        while len(engine.loads) < 2 and time.monotonic() < deadline:
+            ask(server, "other")
+        assert engine.loads[1][:2] == ("/other", "other")
+
+
+def test_ollama_says_how_long_a_model_stays():
+    engine = Stocked()
+    with serving(engine, limits=Limits(stock=Stock(stock))) as server:
+
+        def kept(value: Any, **more: Any) -> Any:
+            body = {"model": "tiny", "prompt": "x", "stream": False, "keep_alive": value, **more}
+            return server.http.post("/api/generate", json=body)
+
+        for value, seconds in ((300, 300), ("5m", 300), ("1h30m", 5400), ("10", 10), (0, 0), (-1, inf), ("-1m", inf)):
+            assert kept(value).status_code == 200, value
+            assert engine.requests[-1].keep == seconds
+        for value in (True, "soon", [], "5 m", 1e300, "nan"):
+            assert kept(value).status_code == 400, value
+        assert (
+            server.http.post("/api/generate", json={"model": "tiny", "prompt": "x", "stream": False}).status_code == 200
+        )
+        assert engine.requests[-1].keep is None
+
+
+def test_ollama_loads_and_gives_back_without_a_question():
+    engine = Stocked()
+    with serving(engine, limits=Limits(stock=Stock(stock))) as server:
+        engine.cards = []
+        body = {"model": "tiny", "keep_alive": "5m"}
+        assert server.http.post("/api/generate", json=body).json()["done_reason"] == "load"
+        assert [card.name for card in engine.cards] == ["tiny"]
+        assert server.http.post("/api/chat", json={**body, "keep_alive": 0}).json()["done_reason"] == "unload"
+        assert engine.wishes == [("tiny", 300.0), ("tiny", 0.0)]
+
+
+def test_the_table_of_what_is_loaded_is_in_the_figures():
+    engine = Stocked()
+    held = Holding("tiny", "text", "cpu", 1000, 20, 1.5, None, True, False)
+    engine.stats = lambda: Stats(
+        "idle", 0, 0, 1, 1000, 20, 0, 0, 0.0, 1, held=(held,), gone=(Parting("b", 9, "tiny", 2.0),)
+    )
+    with serving(engine) as server:
+        told = server.http.get("/v1/stats").json()["engine"]
+    assert told["held"] == [
+        {"name": "tiny", "job": "text", "device": "cpu", "bytes": 1000, "kv_bytes": 20, "idle_s": 1.5, "keep_s": None,
+         "pinned": True, "busy": False}
+    ]  # fmt: skip
+    assert told["gone"] == [{"name": "b", "bytes": 9, "room_for": "tiny", "ago_s": 2.0}]

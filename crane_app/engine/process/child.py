@@ -180,9 +180,15 @@ def _engine() -> Served:
     from crane_app.engine.engine import Engine
     from crane_app.library.store import Store
 
-    limit, reuse = settings.now("gpu-memory-limit"), settings.now("prefix-reuse")
-    how = {"memory_limit": limit or "", "reuse": reuse or "all", "threads": settings.now("threads")}
-    return Engine(start=False, store=Store(limit=lambda: settings.now("ready-size") << 20), **how)
+    limit, reuse, idle = (settings.now(name) for name in ("gpu-memory-limit", "prefix-reuse", "idle-unload"))
+    return Engine(
+        start=False,
+        store=Store(limit=lambda: settings.now("ready-size") << 20),
+        memory_limit=limit or "",
+        reuse=reuse or "all",
+        threads=settings.now("threads"),
+        idle_s=idle * 60 or None,
+    )
 
 
 def main(argv: Sequence[str] | None = None, make: Callable[[], Served] = _engine, version: str = VERSION) -> int:

@@ -12,10 +12,11 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from crane_app.engine.beside import here
 from crane_app.engine.process.crashes import Crash, Ledger
 from crane_app.engine.process.link import Peer
 from crane_app.engine.process.place import Place, shared_place
@@ -36,11 +37,12 @@ LOADING, ANSWERING, WORKING = "loading", "answering with", "working with"
 
 @dataclass(frozen=True)
 class Known:
-    """A model that was loaded: how, and in which engine."""
+    """A model that was loaded: how, in which engine, and what was wished for it."""
 
     folder: str
     choices: dict[str, Any]
     boot: str
+    wishes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def connect(
@@ -108,13 +110,19 @@ class Client:
             with contextlib.suppress(Ended):  # an engine that has died has given it back
                 self._reached().call("unload", SLOW, name=name)
 
+    def pin(self, name: str, on: bool = True) -> None:
+        self._wish("pin", name, {"on": on})
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        self._wish("keep", name, {"seconds": seconds})
+
     def models(self) -> list[ModelCard]:
         cards: list[ModelCard] = self._look("models")
         return cards
 
     def stats(self) -> Stats:
         stats: Stats = self._look("stats")
-        return stats
+        return replace(stats, held=(*stats.held, *here()))
 
     def flush(self) -> None:
         with contextlib.suppress(Ended):
@@ -206,8 +214,10 @@ class Client:
         def notice(stream: RemoteStream, event: Event) -> None:
             self._notice(stream, event)
             if isinstance(event, Part) and isinstance(event.value, ModelCard) and stream.session is not None:
-                named = {**choices, "name": event.value.name}
-                self._known[event.value.name] = Known(folder, named, stream.session.peer.boot)
+                name = event.value.name
+                before = self._known.get(name)
+                wishes = before.wishes if before is not None else {}
+                self._known[name] = Known(folder, {**choices, "name": name}, stream.session.peer.boot, wishes)
 
         return RemoteStream(_fresh(), LOADING, folder, notice)
 
@@ -226,6 +236,14 @@ class Client:
             self._begin(session, stream)
             for _ in stream:
                 pass
+            for kind, wish in known.wishes.items():
+                session.call(kind, QUICK, name=model, **wish)
+
+    def _wish(self, kind: str, name: str, wish: dict[str, Any]) -> None:
+        """Ask for it, and once more of the next engine that loads the model again."""
+        self._reached().call(kind, QUICK, name=name, **wish)
+        if known := self._known.get(name):
+            known.wishes[kind] = wish
 
     # Connecting
 

@@ -23,9 +23,11 @@ from crane_app.engine.request import (
     End,
     Event,
     Grammar,
+    Holding,
     Job,
     ModelCard,
     Part,
+    Parting,
     Piece,
     Progress,
     Request,
@@ -41,7 +43,10 @@ PREFIX = struct.Struct("!4sIQ")  # magic, bytes of the header, bytes of all buff
 
 CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Asked, Drawn, End, Grammar, Job, ModelCard, Part, Piece, Progress, Request, Stats, Usage)
+    for kind in (
+        *(Asked, Drawn, End, Grammar, Holding, Job, ModelCard),
+        *(Part, Parting, Piece, Progress, Request, Stats, Usage),
+    )
 }
 HINTS = {name: hints_of(kind) for name, kind in CLASSES.items()}
 GREETINGS: dict[str, dict[str, Any]] = {
@@ -65,6 +70,8 @@ ASKS: dict[str, dict[str, Any]] = {  # client to engine
     "cancel": {},
     "credit": {"nbytes": int},
     "unload": {"name": str},
+    "pin": {"name": str, "on": bool},
+    "keep": {"name": str, "seconds": float | None},
     "models": {},
     "stats": {},
     "flush": {},

@@ -149,6 +149,8 @@ class Visitor:
     def _call(self, kind: str, id: int, said: dict[str, Any]) -> None:
         calls: dict[str, Callable[..., Any]] = {
             "unload": self.engine.unload,
+            "pin": self.engine.pin,
+            "keep": self.engine.keep,
             "models": self.engine.models,
             "stats": self.engine.stats,
             "flush": self.engine.flush,
