@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import sys
 import threading
 import time
@@ -23,6 +24,8 @@ from crane_app.engine.sequence import Sequence
 from crane_app.engine.storing import Stored, Writer
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import ModelNotFound
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -123,8 +126,12 @@ class Shelf:
 
     def put(self, shelved: Shelved) -> None:
         if self.writer is not None and shelved.cache.shares:
-            mark = identity(shelved.loaded, shelved.card, shelved.template)
-            shelved.scheduler.stored = Stored(self.writer, shelved.cache, mark)
+            try:
+                mark = identity(shelved.loaded, shelved.card, shelved.template)
+            except OSError as error:
+                log.warning("nothing is kept on disk of %s: %s", shelved.card.name, error)
+            else:
+                shelved.scheduler.stored = Stored(self.writer, shelved.cache, mark)
         with self._lock:
             self._models[shelved.card.name] = shelved
         self.memory.divide(self)
