@@ -60,7 +60,7 @@ class EngineLike(Protocol):
         """The engine at a glance."""
 
     def flush(self) -> None:
-        """Drop everything cached for reuse."""
+        """Drop everything cached for reuse in memory; what is on disk stays."""
 
     def close(self, drain: bool = True) -> None:
         """End: with `drain` after what is running, else at once with `cancelled`. Idempotent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import math
 import sys
 import threading
@@ -28,6 +29,8 @@ from crane_app.engine.steps import known
 from crane_app.engine.storing import Stored, Writer
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import ModelNotFound
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -156,8 +159,12 @@ class Shelf:
 
     def put(self, shelved: Shelved) -> None:
         if self.writer is not None and shelved.cache.shares:
-            mark = identity(shelved.loaded, shelved.card, shelved.template)
-            shelved.scheduler.stored = Stored(self.writer, shelved.cache, mark)
+            try:
+                mark = identity(shelved.loaded, shelved.card, shelved.template)
+            except OSError as error:
+                log.warning("nothing is kept on disk of %s: %s", shelved.card.name, error)
+            else:
+                shelved.scheduler.stored = Stored(self.writer, shelved.cache, mark)
         shelved.used = self.planner.clock()
         with self._lock:
             self._models[shelved.name] = shelved
@@ -192,7 +199,7 @@ class Shelf:
 
     def busy(self, thing: Thing) -> bool:
         """Whether it has work running or waiting."""
-        return (isinstance(thing, Shelved) and thing.scheduler.busy) or self.at_work(thing.name)
+        return (isinstance(thing, Shelved) and thing.scheduler.occupied) or self.at_work(thing.name)
 
     def room(self, name: str, backend: Backend, nbytes: int) -> Iterator[None]:
         """Keep so many bytes on the device for weights that come. What goes for it goes at the end, and all at once.

@@ -60,8 +60,13 @@ class Scheduler:
         self._ended = 0  # choices since the cap was changed
 
     @property
+    def occupied(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self.waiting or self.running or self._flight)
+
+    @property
     def busy(self) -> bool:
-        return bool(self.waiting or self.running or self._flight or (self.stored and self.stored.busy))
+        return self.occupied or bool(self.stored and self.stored.busy)
 
     @property
     def lane(self) -> int:

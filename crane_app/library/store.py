@@ -8,7 +8,6 @@ processes may use the same root. What was used longest ago goes first.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import re
@@ -55,7 +54,6 @@ class Store:
 
     def __init__(self, root: Path | None = None, limit: Callable[[], int] = lambda: LIMIT, spare: int = SPARE):
         self.root, self.limit, self._spare = root or store_root(), limit, spare
-        self._numbers = itertools.count(1)
 
     def admit(self, owner: str) -> None:
         """From now on blocks of this owner are kept. CraneError where the folder cannot be, or is another's."""
@@ -97,7 +95,9 @@ class Store:
         path = self._path(owner, block.name)
         if not _ours(path.parent) or not self._make_room(block.nbytes, used):
             return False
-        fresh = path.with_name(f"{block.name}.{os.getpid()}-{next(self._numbers)}{FRESH}")
+        if self.crowded():
+            raise Crowded(CROWDED)
+        fresh = path.with_name(f"{block.name}.{secrets.token_hex(8)}{FRESH}")
         try:
             block_file.write(fresh, block)
             os.utime(fresh, ns=(used, used))
@@ -145,6 +145,10 @@ class Store:
         for kind in ("chat", "key"):
             self.keep_only(kind, ())
 
+    def trim(self) -> None:
+        """Remove what is more than the limit, which may have been lowered."""
+        self._make_room(0, 0)
+
     def nbytes(self) -> int:
         """Bytes of all blocks on the disk."""
         return sum(found.st_size for _, found in self._files())
@@ -157,21 +161,22 @@ class Store:
     # Small steps
 
     def _make_room(self, nbytes: int, used: int) -> bool:
-        """Remove what was used longest ago, and before `used`, until so many bytes fit; False if they do not."""
+        """Remove what was used longest ago, and before `used`, until so many bytes fit; False if they do not.
+
+        What is more than the limit goes in any case.
+        """
         limit = self.limit()
-        if nbytes > limit:
-            return False
-        if self.crowded():
-            raise Crowded(CROWDED)
+        wanted = nbytes if nbytes <= limit else 0
         files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
-        total = nbytes + sum(found.st_size for _, found in files)
+        total = sum(found.st_size for _, found in files)
         for path, found in files:
             stale = path.suffix == FRESH and found.st_mtime < time.time() - STALE_S
-            if stale or (total > limit and path.suffix == ENDING and found.st_mtime_ns < used):
+            surplus = total > limit or (total + wanted > limit and found.st_mtime_ns < used)
+            if stale or (surplus and path.suffix == ENDING):
                 with contextlib.suppress(OSError):
                     path.unlink()
                 total -= found.st_size
-        return total <= limit
+        return total + nbytes <= limit
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for folder in self._folders():

@@ -12,17 +12,17 @@ from pathlib import Path
 
 from crane_app.errors import CraneError
 from crane_app.library.fit import human
-from crane_app.library.store import CROWDED, Store
+from crane_app.library.store import CROWDED, LIMIT, Store
 
 log = logging.getLogger(__name__)
 KIND = "chat"
 
 
 class Readiness:
-    """wanted: asked at each answer. May be called from any thread; what takes longer than a frame is said so."""
+    """wanted: asked at each answer; limit: bytes of all. From any thread; what takes longer than a frame says so."""
 
-    def __init__(self, wanted: Callable[[], bool], root: Path | None = None):
-        self.store, self._wanted = Store(root), wanted
+    def __init__(self, wanted: Callable[[], bool], limit: Callable[[], int] = lambda: LIMIT, root: Path | None = None):
+        self.store, self._wanted = Store(root, limit), wanted
 
     @property
     def wanted(self) -> bool:
@@ -47,8 +47,9 @@ class Readiness:
         return sweeper
 
     def keep_only(self, chats: Iterable[int]) -> None:
-        """Forget those of conversations that are not among these, or all where none are wanted. Takes a while."""
+        """Forget all conversations but these, or all where none are wanted, and what is too much. Takes a while."""
         self.store.keep_only(KIND, {f"{KIND}-{chat}" for chat in chats} if self.wanted else ())
+        self.store.trim()
 
     def clear(self) -> None:
         """Forget all, also what was kept for other programs. Takes a while."""

@@ -126,7 +126,8 @@ class _Shared:
         from crane_app.ui.preferences import Preferences
 
         self.preferences = Preferences()
-        self.readiness = Readiness(lambda: bool(self.preferences.get("keep-ready")) and self.chats.kept)
+        get = self.preferences.get
+        self.readiness = Readiness(lambda: bool(get("keep-ready")) and self.chats.kept, lambda: get("ready-size") << 20)
         theme.set_text_size(self.preferences.get("text-size"))
         theme.set_scheme(self.preferences.get("appearance"))
         self.preferences.changed.connect(self._changed)

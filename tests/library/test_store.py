@@ -141,10 +141,22 @@ def test_the_limit_is_for_all_owners_together(store):
 
 
 def test_a_block_that_could_never_fit_drives_nothing_out(store):
+    store.limit = lambda: 2 * ROOM
     store.write(OWNER, block(1), 0)
-    store.limit = lambda: ROOM - 1
-    assert not store.write(OWNER, block(2), 1)
+    large = Block(f"{2:032x}", 0, True, (np.zeros(3 * ROOM // 4, np.int32),))
+    assert not store.write(OWNER, large, 1)
     assert kept(store) == [1]
+
+
+def test_a_limit_that_was_lowered_holds_for_what_is_there(store):
+    for number in range(3):
+        store.write(OWNER, block(number), 1000 - number)
+    store.limit = lambda: 2 * ROOM
+    store.trim()
+    assert kept(store) == [0]
+    store.limit = lambda: 0
+    assert not store.write(OWNER, block(3), 2000)
+    assert files(store) == []
 
 
 def test_a_disk_with_little_room_is_left_alone(store, monkeypatch):

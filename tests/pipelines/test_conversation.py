@@ -100,7 +100,7 @@ def text_of(came: list[Any], thought: bool = False) -> str:
 
 def test_what_is_computed_for_a_kept_answer_has_its_conversation_as_owner(chats, turn, tmp_path):
     wanted = [True, False]
-    readiness = Readiness(lambda: wanted.pop(0), tmp_path / "store")
+    readiness = Readiness(lambda: wanted.pop(0), root=tmp_path / "store")
     for owner in (f"chat-{turn.chat}", ""):
         engine = Engine(Piece("Because", (1,), finish="stop"), DONE)
         run(Answer(chats, turn, MODEL, readiness), engine)

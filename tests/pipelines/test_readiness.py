@@ -20,7 +20,7 @@ def wanted() -> list[bool]:
 
 @pytest.fixture
 def readiness(tmp_path: Path, wanted) -> Readiness:
-    made = Readiness(lambda: wanted[0], tmp_path / "store")
+    made = Readiness(lambda: wanted[0], root=tmp_path / "store")
     made.store._spare = 0
     return made
 
@@ -43,7 +43,7 @@ def test_a_conversation_has_an_owner_of_its_own_while_it_is_wanted(readiness, wa
 
 def test_a_folder_that_cannot_be_is_no_reason_for_not_answering(tmp_path, caplog):
     (tmp_path / "file").write_text("", "utf-8")
-    assert Readiness(lambda: True, tmp_path / "file").owner(1) == ""
+    assert Readiness(lambda: True, root=tmp_path / "file").owner(1) == ""
     assert len(caplog.records) == 1
 
 
@@ -59,6 +59,9 @@ def test_conversations_that_are_there_no_more_go_and_all_where_none_are_wanted(r
     keep(readiness, 1, 2, 3)
     readiness.keep_only([1, 3, 4])
     assert kept(readiness) == ["chat-1", "chat-3"]
+    readiness.store.limit = lambda: 1500 * BLOCK.nbytes // 1000
+    readiness.keep_only([1, 3, 4])
+    assert len(kept(readiness)) == 1, "the limit was lowered"
     wanted[0] = False
     readiness.keep_only([1, 3, 4])
     assert kept(readiness) == []
