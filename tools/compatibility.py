@@ -36,6 +36,8 @@ the Origin.
 - A list of prompts gets an answer each; it is not joined to one text.
 - With logprobs, the tokens joined are the text that the model wrote, thoughts and calls included. A token that only
   begins a character has an empty text and its bytes; a stop text cuts the token that it begins in.
+- A prompt's own log-probabilities are those of one reading of it, each token after those before it; the first has none,
+  and in vLLM's form a rank is told among the likeliest alone.
 - /v1/responses keeps nothing: a conversation is sent whole each time, and `store` is as if it were false. A thought is
   an item of its own, told whole as reasoning_text.
 - A thought between `<think>` and `</think>` at the very beginning is `reasoning_content` (and `reasoning`).

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crane_app.contract import Work
+from crane_app.contract import Drawn, Work
 from crane_app.engine.generation import check_prompt, chunks
 from crane_app.engine.request import Job, Part
 from crane_app.errors import BadInput
+from crane_app.media.detokenize import Detokenizer
 
 if TYPE_CHECKING:
     from crane_app.engine.models import Shelf, Shelved
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 POOLINGS = ("last", "mean")
 MOST_TEXTS = 2048
 MOST_TOP = 20
+MOST_SCORES = 1 << 17  # log-probabilities of one text: what a message to another process holds
 
 
 def embed(shelf: Shelf, job: Job) -> Iterator[Part | None]:
@@ -52,13 +54,19 @@ def embed(shelf: Shelf, job: Job) -> Iterator[Part | None]:
 def score(shelf: Shelf, job: Job) -> Iterator[Part | None]:
     """inputs: a text, or ids -> {"tokens": ids, "drawn": a Drawn for each but the first, as if it had been drawn}.
 
-    options: top: how many of the likeliest are named beside each.
+    options: top: how many of the likeliest are named beside each. spell: tell what the ids mean, too: "texts" of the
+    text's own, which joined are the text, and "named", that of every id as it is written where nothing is hidden.
     """
     shelved = shelf.get(job.model or "")
     top = job.options.get("top", 0)
     if isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= MOST_TOP:
         raise BadInput(f"top must be a whole number from 0 to {MOST_TOP}, not {top!r:.60}.")
     prompt, drawn = _prompt(shelved, job.inputs), []
+    if len(prompt) * (top + 1) > MOST_SCORES:
+        most = MOST_SCORES // (top + 1)
+        raise BadInput(f"The text has {len(prompt)} tokens; with {top} of the likeliest each, {most} can be scored.")
+    if job.options.get("spell") and shelved.tokenizer is None:
+        raise BadInput(f"The model '{shelved.card.name}' has no tokenizer, so its tokens have no text.")
     with _row(shelved, len(prompt)) as row:
         for start, end in chunks(len(prompt)):
             following = prompt[start + 1 : end + 1]
@@ -66,7 +74,18 @@ def score(shelf: Shelf, job: Job) -> Iterator[Part | None]:
             for part in _scored(shelved, row, prompt[start:end], following[:count], max(top, 1)):
                 drawn.append(part if top else type(part)(part.token, part.logprob))
             yield None
-    yield Part({"tokens": prompt.tolist(), "drawn": drawn})
+    spelled = _spelled(shelved, prompt, drawn) if job.options.get("spell") else {}
+    yield Part({"tokens": prompt.tolist(), "drawn": drawn, **spelled})
+
+
+def _spelled(shelved: Shelved, prompt: np.ndarray, drawn: list[Drawn]) -> dict[str, Any]:
+    """What `score` tells of the ids."""
+    words, ids = Detokenizer(shelved.tokenizer), prompt.tolist()
+    texts = [words.push(id) for id in ids]
+    texts[-1] += words.flush()
+    named = {*ids, *(id for one in drawn for id, _ in one.top)}
+    pieces = {id: shelved.tokenizer.piece(id, False, True) or b"" for id in named}
+    return {"texts": texts, "named": {id: piece.decode("utf-8", "replace") for id, piece in pieces.items()}}
 
 
 def _scored(shelved: Shelved, row: int, tokens: np.ndarray, following: np.ndarray, top: int) -> tuple[Any, ...]:

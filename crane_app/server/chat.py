@@ -54,6 +54,7 @@ FIELDS: Table = (
     *unmet("the model's own chat template is used", "chat_template"),
     *unmet("the prompt is not repeated", "echo", neutral=(False,)),
     *unmet("several answers are asked for with n", "best_of", neutral=(1,)),
+    *unmet("a conversation is not scored; /v1/completions scores prompts", "prompt_logprobs"),
     *harmless("stream_reasoning", note="reasoning comes as it is made"),
     *sampling.ELSEWHERE,
     *sampling.ACCOUNTS,

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.responses import Response
@@ -17,8 +17,9 @@ from starlette.responses import Response
 from crane_app.engine.request import End, Piece, Request
 from crane_app.server import grammars, sampling
 from crane_app.server.answers import Live, summed
-from crane_app.server.fields import Table, honoured, shaped, some, text, unmet, whole
+from crane_app.server.fields import Table, honoured, shaped, some, text, unmet, whole, yes_no
 from crane_app.server.problems import refused
+from crane_app.server.scoring import Scored, scored
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.shelf import Offered
 from crane_app.server.spelling import Spelling, Spelt
@@ -66,7 +67,8 @@ FIELDS: Table = (
     honoured("prompt", prompts, f"a text, token ids, or at most {MOST} of either, with a choice (or n) each"),
     *sampling.SAMPLING,
     honoured("logprobs", whole(0, 20), "tokens, token_logprobs, top_logprobs, text_offset"),
-    *unmet("the prompt is not repeated", "echo", neutral=(False,)),
+    honoured("echo", yes_no, "the prompt stands before the answer, with logprobs its own tokens too"),
+    honoured("prompt_logprobs", whole(0, 20), "as vLLM has them; not in a stream"),
     *unmet("text is only made at the end", "suffix", neutral=("",)),
     *unmet("several answers are asked for with n", "best_of", neutral=(1,)),
     grammars.RESPONSE_FORMAT,
@@ -77,7 +79,10 @@ FIELDS: Table = (
 
 @dataclass(frozen=True)
 class Wish:
-    """A completion request, understood: a request to the engine for each prompt."""
+    """A completion request, understood: a request to the engine for each prompt.
+
+    echoes: what each prompt gives back before its answers. prompts: their scores, where prompt_logprobs asks for them.
+    """
 
     model: Offered
     requests: tuple[Request, ...]
@@ -85,6 +90,8 @@ class Wish:
     logprobs: int | None
     usage: bool
     id: str
+    echoes: tuple[Choice, ...] = ()
+    prompts: tuple[Scored, ...] = ()
 
 
 @dataclass
@@ -120,12 +127,32 @@ async def understood(call: Call, given: Mapping[str, Any], endpoint: str = "comp
     if len(requests) * n > MOST:
         raise refused("n", f"{len(requests)} prompts with n {n} are more than {MOST} choices. Ask in several requests.")
     usage = sampling.include_usage(given)
-    return Wish(model, requests, n, logprobs, usage, sampling.request_id(given))
+    echoes, scores = await _repeated(call, model.card.name, given)
+    return Wish(model, requests, n, logprobs, usage, sampling.request_id(given), echoes, scores)
+
+
+async def _repeated(call: Call, model: str, given: Mapping[str, Any]) -> tuple[tuple[Choice, ...], tuple[Scored, ...]]:
+    """What is told of the prompts themselves, each scored once."""
+    echo, logprobs, wanted = given.get("echo", False), given.get("logprobs"), given.get("prompt_logprobs")
+    if wanted is not None and given.get("stream"):
+        raise refused("prompt_logprobs", "prompt_logprobs are not sent in a stream: leave stream out.")
+    echoes, scores = [], []
+    for prompt in given["prompt"]:
+        one = Scored()
+        if wanted is not None or (echo and logprobs is not None):
+            one = await scored(call, model, prompt, max(wanted or 0, (logprobs or 0) if echo else 0))
+            scores.append(replace(one, top=wanted or 0))
+        if echo:
+            words = prompt if isinstance(prompt, str) else await call.service.answers.part("detokenize", prompt, model)
+            echoes.append(Choice(words, tokens=list(one.tokens) if logprobs is not None else []))
+    return tuple(echoes), tuple(scores) if wanted is not None else ()
 
 
 async def news(call: Call, live: Live, wish: Wish, ended: list[End]) -> AsyncGenerator[tuple[int, Choice], None]:
     """What comes of all prompts, as it comes, with the choice's place. The first error ends them all."""
     spellings = [Spelling() for _ in range(len(wish.requests) * wish.n)]
+    for place in range(len(spellings) if wish.echoes else 0):
+        yield place, wish.echoes[place // wish.n]
     async with aclosing(merged(call, live, wish.requests, ended)) as pieces:
         async for prompt, piece in pieces:
             place = prompt * wish.n + piece.choice
@@ -184,6 +211,8 @@ async def _whole(call: Call, wish: Wish) -> dict[str, Any]:
         async for place, new in all_news:
             choices[place].add(new)
     made = [_choice(wish, place, choice, 0) for place, choice in enumerate(choices)]
+    for place, choice in enumerate(made if wish.prompts else ()):
+        choice["prompt_logprobs"] = wish.prompts[place // wish.n].as_vllm()
     return {**_head(live.id, wish), "choices": made, "usage": usage(ended)}
 
 
@@ -215,12 +244,15 @@ def _choice(wish: Wish, place: int, choice: Choice, offset: int) -> dict[str, An
 
 
 def _logprobs(tokens: list[Spelt], top: int, offset: int) -> dict[str, Any]:
-    """As the legacy API has them; offsets in characters of the choice's text."""
+    """As the legacy API has them; offsets in characters of the choice's text. A prompt's first token has no numbers."""
     found: dict[str, Any] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
     for spelt in tokens:
         found["tokens"].append(spelt.text)
         found["token_logprobs"].append(spelt.drawn.logprob)
-        found["top_logprobs"].append({spelt.named(id): logprob for id, logprob in spelt.drawn.top[:top]})
+        likeliest: dict[str, float] = {}
+        for id, logprob in spelt.drawn.top[:top]:
+            likeliest.setdefault(spelt.named(id), logprob)  # parts of characters may look alike
+        found["top_logprobs"].append(None if spelt.drawn.logprob is None else likeliest)
         found["text_offset"].append(offset)
         offset += len(spelt.text)
     return found

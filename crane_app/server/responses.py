@@ -85,6 +85,7 @@ FIELDS: Table = (
     *unmet("a prompt is never cut", "truncation", neutral=("disabled",)),
     *unmet("a prompt is never cut", "context_management", neutral=([],)),
     *unmet("nothing is judged here", "moderation"),
+    *unmet("a conversation is not scored; /v1/completions scores prompts", "prompt_logprobs"),
     *harmless("max_tool_calls", note="no tool is called by the server"),
     *(each for each in sampling.ELSEWHERE if each.name != "truncation"),
     *harmless(

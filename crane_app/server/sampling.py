@@ -126,7 +126,6 @@ ELSEWHERE: Table = (
     *unmet("beams are not searched", "early_stopping", neutral=(False,)),
     *unmet("special tokens are never shown", "skip_special_tokens", neutral=(True,)),
     *unmet("the stop text is never shown", "include_stop_str_in_output", "no_stop_trim", neutral=(False,)),
-    *unmet("prompts are not scored over HTTP", "prompt_logprobs"),
     *unmet("a prompt is never cut", "truncate_prompt_tokens", "truncation"),
     *unmet("only texts are given back", "return_token_ids", "return_tokens_as_token_ids", "return_hidden_states",
            neutral=(False,)),

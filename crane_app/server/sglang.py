@@ -20,6 +20,7 @@ from crane_app.server.answers import Live
 from crane_app.server.completions import MOST, TEXTS, TOKENS, merged, prompts
 from crane_app.server.fields import Table, harmless, honoured, mapping, shaped, take, text, unmet, whole, yes_no
 from crane_app.server.problems import refused
+from crane_app.server.scoring import Scored, scored
 from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import DONE, Events, Frames, event, reply
 
@@ -61,13 +62,13 @@ FIELDS: Table = (
     honoured("text", shaped(anyOf=TEXTS)(prompts), "a text or texts"),
     honoured("input_ids", shaped(anyOf=TOKENS)(prompts), "token ids or lists of them, instead of a text"),
     honoured("sampling_params", sampling_params, "one for all prompts", SAMPLING),
-    honoured("return_logprob", yes_no, "of the output: output_token_logprobs, output_top_logprobs"),
+    honoured("return_logprob", yes_no, "of the output; of the input from logprob_start_len on"),
+    honoured("logprob_start_len", whole(-1, 2**31 - 1), "the first token of the prompt that is scored; -1: none is"),
     honoured("top_logprobs_num", whole(0, 20), "with return_logprob"),
     honoured("return_text_in_logprobs", yes_no),
     honoured("stream", yes_no, "the text so far in every event, then [DONE]"),
     honoured("rid", text(200), "the id by which it can be aborted; one that is under way is refused"),
-    *unmet("prompts are not scored over HTTP", "logprob_start_len", neutral=(-1,)),
-    *unmet("prompts are not scored over HTTP", "token_ids_logprob"),
+    *unmet("the likeliest are told, not those of chosen ids", "token_ids_logprob"),
     *unmet("no model here reads pictures or hears over this endpoint", "image_data", "image_url", "audio_data",
            "video_data", "modalities", neutral=([],)),
     *unmet("prompts are texts or ids", "input_embeds"),
@@ -82,13 +83,16 @@ FIELDS: Table = (
 
 @dataclass
 class Made:
-    """One answer as far as it is made. asked_for: its most tokens."""
+    """One answer as far as it is made. prompt: its tokens; scored: what is told of those from `start` on."""
 
     id: str
     prompt: int
     started: float
     logprobs: int | None
     texts: bool
+    scored: Scored = field(default_factory=Scored)
+    start: int = 0
+    cached: int = 0
     text: str = ""
     ids: list[int] = field(default_factory=list)
     drawn: list[list[Any]] = field(default_factory=list)
@@ -98,6 +102,7 @@ class Made:
     def add(self, piece: Piece) -> None:
         self.text += piece.text
         self.ids += piece.tokens
+        self.cached = max(self.cached, piece.cached)
         for one in piece.logprobs if self.logprobs is not None else ():
             self.drawn.append(self._row(one.token, one.logprob, piece))
             self.top.append([self._row(id, logprob, piece) for id, logprob in one.top[: self.logprobs]])
@@ -116,11 +121,15 @@ class Made:
             "finish_reason": self.finish,
             "prompt_tokens": self.prompt,
             "completion_tokens": len(self.ids),
+            "cached_tokens": self.cached,
             "e2e_latency": time.monotonic() - self.started,
         }
         if self.logprobs is not None:
-            meta |= {"output_token_logprobs": self.drawn, "input_token_logprobs": []}
-            meta |= {"output_top_logprobs": self.top if self.logprobs else []}
+            meta |= {"output_token_logprobs": self.drawn, "output_top_logprobs": self.top if self.logprobs else []}
+            meta |= {
+                "input_token_logprobs": self.scored.rows(self.start, self.texts),
+                "input_top_logprobs": self.scored.top_rows(self.start, self.texts),
+            }
         return {"text": self.text, "output_ids": self.ids, "meta_info": meta}
 
 
@@ -134,13 +143,15 @@ class Wish:
     texts: bool
     batch: bool
     rid: str
+    scores: tuple[Scored, ...] = ()
+    start: int = 0
 
     def begun(self, rid: str) -> list[Made]:
         now = time.monotonic()
         count = len(self.requests) * self.n
         return [
             Made(rid if count == 1 else f"{rid}-{place}", len(self.requests[place // self.n].tokens or ()), now,
-                 self.logprobs, self.texts)
+                 self.logprobs, self.texts, self.scores[place // self.n] if self.scores else Scored(), self.start)
             for place in range(count)
         ]  # fmt: skip
 
@@ -160,6 +171,9 @@ async def understood(call: Call, given: Mapping[str, Any], is_list: bool) -> Wis
     top, wanted = given.get("top_logprobs_num", 0), given.get("return_logprob", False)
     if top and not wanted:
         raise refused("top_logprobs_num", "top_logprobs_num needs return_logprob: say true, or leave it out.")
+    start = given.get("logprob_start_len", -1)
+    if start >= 0 and not wanted:
+        raise refused("logprob_start_len", "logprob_start_len needs return_logprob: say true, or leave it out.")
     asked = replace(asked, logprobs=max(top, 1)) if wanted else asked
     n = asked.n or 1
     if len(given[inputs[0]]) * n > MOST:
@@ -168,8 +182,17 @@ async def understood(call: Call, given: Mapping[str, Any], is_list: bool) -> Wis
     for each in given[inputs[0]]:
         ids = await call.service.answers.part("tokenize", each, model.card.name) if isinstance(each, str) else each
         requests.append(call.request(model.card.name, tokens=tuple(ids), asked=asked, endpoint="generate"))
+    scores = await _scores(call, model.card.name, requests, start, top) if start >= 0 else ()
     texts = given.get("return_text_in_logprobs", False)
-    return Wish(tuple(requests), n, top if wanted else None, texts, is_list or n > 1, given.get("rid", ""))
+    shape = (top if wanted else None, texts, is_list or n > 1, given.get("rid", ""))
+    return Wish(tuple(requests), n, *shape, scores, max(start, 0))
+
+
+async def _scores(call: Call, model: str, requests: list[Request], start: int, top: int) -> tuple[Scored, ...]:
+    shortest = min(len(request.tokens or ()) for request in requests)
+    if start >= shortest:
+        raise refused("logprob_start_len", f"logprob_start_len must be less than the prompt's {shortest} tokens.")
+    return tuple([await scored(call, model, request.tokens or (), top) for request in requests])
 
 
 async def run(call: Call) -> Response:

@@ -84,11 +84,11 @@ GENERATED = holds(
     text=TEXT,
     output_ids=some(WHOLE),
     meta_info=holds(
-        {"cached_tokens": WHOLE},
         id=TEXT,
         finish_reason=holds(type=word("stop", "length", "abort")),
         prompt_tokens=WHOLE,
         completion_tokens=WHOLE,
+        cached_tokens=WHOLE,
         e2e_latency=NUMBER,
     ),
 )

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from crane_app.contract import BLOCK
-from crane_app.engine import generation
+from crane_app.engine import embedding, generation
 from crane_app.engine.engine import Engine
 from crane_app.engine.null import NullRunner
-from crane_app.engine.request import Part
-from tests.engine.nulls import VOCABULARY, engine, events, shelved, table
+from crane_app.engine.request import Job, Part
+from tests.engine.nulls import END, VOCABULARY, engine, events, shelved, table
 from tests.models.scramble import golden, scrambled
 
 LONG = BLOCK + 40
@@ -126,6 +126,32 @@ def test_what_cannot_be_embedded_is_told(served, texts, how, said):
 def test_a_number_of_likeliest_that_is_none(served, top):
     _, end = events(served.score("m", [1, 2], top=top))
     assert end.kind == "BadInput"
+
+
+def test_the_texts_of_what_is_scored_are_told_when_asked_for():
+    """A token that begins a character has no text, the one that ends it has all; joined they are the text."""
+    plain, bare = shelved(NullRunner(table, VOCABULARY)), shelved(NullRunner(table, VOCABULARY), "bare", letters=False)
+    made = engine(plain, bare)
+    try:
+        found = given(made.open(Job("score", [1, 8, 11, 12, 2, END], {"spell": True}, "null")))
+        assert found["texts"] == ["b", "the ", "", "é", "c", ""]
+        assert {id: found["named"][id] for id in (1, 8, 12)} == {1: "b", 8: "the ", 12: "\ufffd"}
+        assert found.keys() - given(made.score("null", [1, 8])).keys() == {"texts", "named"}
+        _, end = events(made.open(Job("score", [1, 8], {"spell": True}, "bare")))
+        assert (end.kind, "no tokenizer" in end.error) == ("BadInput", True)
+    finally:
+        made.close()
+
+
+def test_more_numbers_than_a_message_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(embedding, "MOST_SCORES", 10)
+    made = engine(shelved(NullRunner(table, VOCABULARY)))
+    try:
+        assert len(given(made.score("null", [1] * 10))["drawn"]) == 9
+        _, end = events(made.score("null", [1] * 3, top=3))
+        assert (end.kind, "2 can be scored" in end.error) == ("BadInput", True), end.error
+    finally:
+        made.close()
 
 
 def test_kept_beginnings_give_way_and_too_little_memory_is_told():

@@ -254,7 +254,7 @@ def all_at_once(story: Story, asked: list[Wish]) -> None:
 def test_evicted_at_every_kth_step_is_as_alone(loaded, every):
     """The row of the longest output loses its place again and again; all it had is computed once more, or pasted."""
     told = assert_as_alone(loaded, all_at_once, wishes(loaded, 6, seed=10 + every), every)
-    assert told.scheduler.evictions > 3
+    assert told.scheduler.evictions >= 2
 
 
 def test_32_requests_with_forced_eviction_are_as_alone(loaded):

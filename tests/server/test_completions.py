@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crane_app.engine.request import Asked, Piece, Request
+from crane_app.engine.request import Asked, Part, Piece, Request
 
 ASKED: dict[str, Any] = {"temperature": 1.0, "seed": 4, "max_tokens": 12}
 
@@ -68,6 +68,67 @@ def test_logprobs_in_the_old_form(tiny):
         assert all(0 < len(top) <= 2 for part in parts for top in part.top_logprobs)
 
 
+# The prompt itself
+
+
+def scores(tiny, prompt: Any, top: int = 0) -> tuple[list[int], list[Any]]:
+    """A prompt's ids, and what the engine says of all but the first."""
+    (found,) = [e.value for e in tiny.engine.score("tiny", prompt, top) if isinstance(e, Part)]
+    return found["tokens"], found["drawn"]
+
+
+@pytest.mark.parametrize("prompt", ["The capital é", [70, 71, 72, 73]], ids=["text", "ids"])
+def test_the_prompt_stands_before_the_answer_when_it_is_asked_for(tiny, prompt):
+    ids, _ = scores(tiny, prompt)
+    words = tiny.http.post("/v1/detokenize", json={"tokens": ids}).json()["text"]
+    got = ask(tiny, [prompt, prompt] if isinstance(prompt, str) else [prompt], **ASKED, echo=True, n=2)
+    first = alone(tiny, prompt, **ASKED)
+    assert got.choices[0].text == words + first
+    assert all(choice.text.startswith(words) and choice.logprobs is None for choice in got.choices)
+    assert len(got.choices) == (4 if isinstance(prompt, str) else 2)
+    chunks = list(ask(tiny, prompt, **ASKED, echo=True, stream=True))
+    assert (chunks[0].choices[0].text, "".join(c.choices[0].text for c in chunks)) == (words, words + first)
+
+
+@pytest.mark.parametrize("top", [0, 3])
+@pytest.mark.parametrize("stream", [False, True])
+def test_with_logprobs_its_own_tokens_are_told_as_the_engine_scores_them(tiny, stream, top):
+    prompt = "The capital of é and of €"
+    ids, drawn = scores(tiny, prompt, top)
+    got = ask(tiny, prompt, **ASKED, echo=True, logprobs=top, stream=stream)
+    choices = [chunk.choices[0] for chunk in got] if stream else got.choices
+    parts, text = [choice.logprobs for choice in choices], "".join(choice.text for choice in choices)
+    tokens, numbers, best, offsets = (
+        [each for part in parts for each in getattr(part, name)]
+        for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+    )
+    assert "".join(tokens) == text == prompt + alone(tiny, prompt, **ASKED)
+    assert [text[at : at + len(token)] for at, token in zip(offsets, tokens, strict=True)] == tokens
+    assert numbers[: len(ids)] == [None, *(one.logprob for one in drawn)]
+    assert best[0] is None
+    for told, one in zip(best[1 : len(ids)], drawn, strict=False):
+        assert sorted(told.values(), reverse=True)[:1] == [p for _, p in one.top[: min(top, 1)]]
+    plain = ask(tiny, prompt, **ASKED, logprobs=top).choices[0].logprobs
+    assert numbers[len(ids) :] == plain.token_logprobs
+
+
+@pytest.mark.parametrize("top", [0, 2])
+def test_prompt_logprobs_name_the_token_and_the_likeliest_by_id(tiny, top):
+    _, drawn = scores(tiny, "The capital", top)
+    body = {"prompt": ["The capital", "One"], **ASKED, "n": 2, "prompt_logprobs": top}
+    got = tiny.http.post("/v1/completions", json=body).json()["choices"]
+    assert got[0]["prompt_logprobs"] == got[1]["prompt_logprobs"]
+    assert len(got[2]["prompt_logprobs"]) == len(scores(tiny, "One")[0])
+    told = got[0]["prompt_logprobs"]
+    assert told[0] is None
+    for one, at in zip(drawn, told[1:], strict=True):
+        assert {int(id): each["logprob"] for id, each in at.items()} == {one.token: one.logprob, **dict(one.top)}
+        assert [at[str(id)]["rank"] for id, _ in one.top] == list(range(1, top + 1))
+        words = tiny.http.post("/v1/detokenize", json={"tokens": [one.token]}).json()["text"]
+        assert at[str(one.token)]["decoded_token"] == words
+    assert got[0]["text"] == alone(tiny, "The capital", **ASKED)
+
+
 def test_the_stop_that_was_met_is_named(tiny):
     text = alone(tiny, "One", **ASKED)
     got = tiny.http.post("/v1/completions", json={"prompt": "One", **ASKED, "stop": [text[4:6]]}).json()["choices"][0]
@@ -86,11 +147,12 @@ def test_the_stop_that_was_met_is_named(tiny):
         ({"prompt": ["a"] * 129}, "prompt"),
         ({"prompt": ["a"] * 20, "n": 10}, "n"),
         ({"prompt": None}, "prompt"),
-        ({"echo": True}, "echo"),
+        ({"echo": "yes"}, "echo"),
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 3}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
-        ({"prompt_logprobs": 1}, "prompt_logprobs"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
     ],
 )
 def test_what_is_wrong_or_not_there_is_400_and_named(tiny, fields, param):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crane_app.engine.request import Asked, End, Piece, Request
+from crane_app.engine.request import Asked, End, Part, Piece, Request
 from crane_app.server.guard import Access
 from crane_app.server.service import Limits
 from tests.server.conftest import serving
@@ -85,6 +85,39 @@ def test_logprobs(tiny):
     assert any(row[2] for row in rows)
 
 
+@pytest.mark.parametrize("start", [0, 1, 4])
+@pytest.mark.parametrize("top", [0, 2])
+def test_logprobs_of_the_input_from_a_token_on(tiny, start, top):
+    (found,) = [e.value for e in tiny.engine.score("tiny", "The capital", top) if isinstance(e, Part)]
+    want = [[None, found["tokens"][0]], *([one.logprob, one.token] for one in found["drawn"])][start:]
+    body = {"return_logprob": True, "logprob_start_len": start, "top_logprobs_num": top}
+    meta = ask(tiny, text="The capital", return_text_in_logprobs=True, **body)["meta_info"]
+    assert [row[:2] for row in meta["input_token_logprobs"]] == want
+    assert "".join(row[2] for row in meta["input_token_logprobs"]) == "The capital"[-len(want) :] or start
+    likeliest = [None, *([[p, id] for id, p in one.top] for one in found["drawn"])][start:] if top else []
+    assert [best and [row[:2] for row in best] for best in meta["input_top_logprobs"]] == likeliest
+    assert len(meta["output_token_logprobs"]) == meta["completion_tokens"]
+    several = ask(tiny, input_ids=[found["tokens"], found["tokens"][:5]], **body)
+    assert [row[:2] for row in several[0]["meta_info"]["input_token_logprobs"]] == want
+    assert [row[2] for row in several[1]["meta_info"]["input_token_logprobs"]] == [None] * (5 - start)
+
+
+def test_of_the_input_nothing_is_told_unless_a_start_is_said(tiny):
+    meta = ask(tiny, text="The capital", return_logprob=True, logprob_start_len=-1)["meta_info"]
+    assert (meta["input_token_logprobs"], meta["input_top_logprobs"]) == ([], [])
+
+
+def test_how_much_of_the_prompt_was_there_already(tiny):
+    ids = [70 + i % 90 for i in range(600)]
+    assert ask(tiny, input_ids=ids)["meta_info"]["cached_tokens"] == 0
+    assert ask(tiny, input_ids=ids)["meta_info"]["cached_tokens"] == 512
+    three = ask(tiny, input_ids=[7, *ids], sampling_params={**SAMPLING, "n": 3})
+    assert sorted(each["meta_info"]["cached_tokens"] for each in three) == [0, 601, 601]
+    got = tiny.http.post("/generate", json={"input_ids": ids, "sampling_params": SAMPLING, "stream": True}).text
+    last = json.loads(got.split("\n\n")[-3].removeprefix("data: "))
+    assert last["meta_info"]["cached_tokens"] == 512
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -95,6 +128,8 @@ def test_logprobs(tiny):
         ({"text": "a", "image_url": "http://x/y.png"}, "image_url"),
         ({"text": "a", "image_data": "/etc/passwd"}, "image_data"),
         ({"text": "a", "logprob_start_len": 0}, "logprob_start_len"),
+        ({"text": "a", "logprob_start_len": 9, "return_logprob": True}, "logprob_start_len"),
+        ({"text": "a", "return_logprob": True, "token_ids_logprob": [3]}, "token_ids_logprob"),
         ({"text": "a", "top_logprobs_num": 1}, "top_logprobs_num"),
         ({"text": "a", "sampling_params": []}, "sampling_params"),
         ({"text": "a", "sampling_params": {"max_new_tokens": 0}}, "sampling_params.max_new_tokens"),
