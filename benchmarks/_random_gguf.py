@@ -1,6 +1,6 @@
 """A GGUF file of random weights in a real model's shapes, for measuring Crane and llama.cpp on the very same bytes.
 
-Needs the gguf package. The vocabulary is made up: numbers as words, enough for a benchmark that never reads a text.
+Needs the gguf package. The vocabulary is made up, of a real one's size and build.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._vocabulary import TEMPLATE, vocabulary
 from crane_app.engine.random_checkpoint import CONFIGS
 
 NAMES = {
@@ -82,12 +83,13 @@ def _describe(writer, config: dict, name: str) -> None:
     if "head_dim" in config:
         writer.add_key_length(config["head_dim"])
         writer.add_value_length(config["head_dim"])
-    count = config["vocab_size"]
+    words = vocabulary(config["vocab_size"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([f"w{i}" for i in range(count - 1)] + ["<|endoftext|>"])
-    writer.add_token_types([1] * (count - 1) + [3])
-    writer.add_token_merges(["w 1"])
-    writer.add_eos_token_id(count - 1)
-    writer.add_bos_token_id(count - 1)
+    writer.add_token_list(words.tokens)
+    writer.add_token_types(words.kinds)
+    writer.add_token_merges(words.merges)
+    writer.add_eos_token_id(words.id("<|im_end|>"))
+    writer.add_bos_token_id(words.id("<|endoftext|>"))
     writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)
