@@ -1,6 +1,6 @@
 """A GGUF file of random weights in a real model's shapes, for measuring Crane and llama.cpp on the very same bytes.
 
-Needs the gguf package. The vocabulary is made up: numbers as words, enough for a benchmark that never reads a text.
+Needs the gguf package. The vocabulary is made up, of a real one's size and build.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._vocabulary import TEMPLATE, vocabulary
 from crane_app.engine.random_checkpoint import CONFIGS
 
 NAMES = {
@@ -36,9 +37,9 @@ def make(name: str, kind: str, source: Path, folder: Path) -> Path:
     if target.exists():
         return target
     config, form = CONFIGS[name], gguf.GGMLQuantizationType[kind]
-    part = target.with_suffix(".part")
-    writer = gguf.GGUFWriter(part, config["model_type"])
-    _describe(writer, config, name)
+    writer = gguf.GGUFWriter(target.with_suffix(".part"), config["model_type"])
+    describe(writer, config, name)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind}"])  # OpenVINO wants it
     with (source / "model.safetensors").open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -46,22 +47,27 @@ def make(name: str, kind: str, source: Path, folder: Path) -> Path:
     data = np.memmap(source / "model.safetensors", np.uint8, "r", offset=8 + size)
     for path, about in header.items():
         bits = data[slice(*about["data_offsets"])].view(np.uint16).reshape(about["shape"])
-        values, told = (bits.astype(np.uint32) << 16).view(np.float32), _name(path)
+        values, name_in = (bits.astype(np.uint32) << 16).view(np.float32), told(path)
         if values.ndim == 1:
-            writer.add_tensor(told, values)
+            writer.add_tensor(name_in, values)
         elif kind == "BF16":
-            writer.add_tensor(told, bits.view(np.uint8), raw_dtype=form)
+            writer.add_tensor(name_in, bits.view(np.uint8), raw_dtype=form)
         else:
-            writer.add_tensor(told, gguf.quantize(values, form), raw_dtype=form)
+            writer.add_tensor(name_in, gguf.quantize(values, form), raw_dtype=form)
+    finish(writer, target)
+    return target
+
+
+def finish(writer, target: Path) -> None:
+    """Write all of it, and give it its name."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    part.rename(target)
-    return target
+    target.with_suffix(".part").rename(target)
 
 
-def _name(path: str) -> str:
+def told(path: str) -> str:
     stem, end = path.rsplit(".", 1)
     if stem in TOP:
         return f"{TOP[stem]}.{end}"
@@ -69,7 +75,7 @@ def _name(path: str) -> str:
     return f"blk.{layer}.{NAMES[rest]}.{end}"
 
 
-def _describe(writer, config: dict, name: str) -> None:
+def describe(writer, config: dict, name: str) -> None:
     writer.add_name(name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -82,12 +88,13 @@ def _describe(writer, config: dict, name: str) -> None:
     if "head_dim" in config:
         writer.add_key_length(config["head_dim"])
         writer.add_value_length(config["head_dim"])
-    count = config["vocab_size"]
+    words = vocabulary(config["vocab_size"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([f"w{i}" for i in range(count - 1)] + ["<|endoftext|>"])
-    writer.add_token_types([1] * (count - 1) + [3])
-    writer.add_token_merges(["w 1"])
-    writer.add_eos_token_id(count - 1)
-    writer.add_bos_token_id(count - 1)
+    writer.add_token_list(words.tokens)
+    writer.add_token_types(words.kinds)
+    writer.add_token_merges(words.merges)
+    writer.add_eos_token_id(words.id("<|im_end|>"))
+    writer.add_bos_token_id(words.id("<|endoftext|>"))
     writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)

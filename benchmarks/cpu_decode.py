@@ -5,7 +5,9 @@
 A round runs one side right after the other, since a machine's memory speed changes; only ratios within a round
 count, their median and range. llama.cpp runs with its flash attention on and off in the first round, and the faster one
 in the others. The share of the bandwidth is the bytes a step reads over what reading alone gives in the same round.
-Without llama.cpp Crane is measured alone. Needs the gguf package.
+Without llama.cpp Crane is measured alone. `--peers openvino=PYTHON mistralrs=PYTHON transformers=PYTHON` measures these
+too, at context 128 and for the prompt: the first two on the same file, transformers in bfloat16 on the same numbers.
+Needs the gguf package.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from crane_app.engine.loading import Loaded, load
 from crane_app.engine.random_checkpoint import CONFIGS
 from crane_app.engine.random_checkpoint import make as random_weights
 
+PEERS = "openvino, mistralrs and transformers, each with the interpreter that has it"
 STREAM = 2**28  # bytes read to see what the memory gives
 Run = Callable[[], float]  # tokens a second
 
@@ -141,7 +144,40 @@ def _told(command: list) -> str:
     return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, env=told).stdout
 
 
-def measure(ours: Ours, bench: str | None, file: Path, case: Case, rounds: int) -> dict:
+class Peer:
+    """Another program in a process of its own, run by `python`; see _peers.py."""
+
+    def __init__(self, name: str, python: str, file: Path, threads: int):
+        self.name = name
+        command = [python, str(Path(__file__).with_name("_peers.py")), name, str(file), str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.skipped = self._answer().get("skipped", "")
+
+    def rate(self, case: Case) -> float | None:
+        """Tokens a second; None where the case is not asked of it, or it died."""
+        if self.skipped or case.batch > 1 or case.context > CASES[0].context:
+            return None
+        asked = f"prefill {case.prompt}" if case.prompt else f"decode {case.context} {case.steps}"
+        assert self._process.stdin is not None
+        self._process.stdin.write(asked + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        self.skipped = answer.get("skipped", "")
+        return answer.get("rate")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _answer(self) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else {"skipped": "it died"}
+
+
+def measure(ours: Ours, bench: str | None, file: Path, case: Case, rounds: int, peers: Sequence[Peer] = ()) -> dict:
     """Rates, ratios and shares of every round."""
     run = ours.prepare(case)
     run()
@@ -155,6 +191,11 @@ def measure(ours: Ours, bench: str | None, file: Path, case: Case, rounds: int) 
         found["bandwidth"].append(limit / 1e9)
         if not case.prompt:
             found["share"].append(mine / case.batch * ours.nbytes(case) / limit)
+        for peer in peers:
+            rate = peer.rate(case)
+            if rate is not None:
+                found.setdefault(f"as {peer.name}", []).append(mine / rate)
+                found.setdefault(peer.name, []).append(rate)
         if bench is None:
             continue
         rates = {flag: theirs(bench, file, case, ours.threads, flag) for flag in flags}
@@ -207,6 +248,25 @@ def line(name: str, kind: str, case: Case, found: dict) -> str:
     )
 
 
+def others(asked: Sequence[str], source: Path, file: Path, threads: int) -> Iterator[Peer]:
+    """The peers of `--peers` that can load the weights; transformers has those of the folder, in bfloat16."""
+    for name, _, python in (each.partition("=") for each in asked):
+        peer = Peer(name, python or sys.executable, source if name == "transformers" else file, threads)
+        if peer.skipped:
+            print(f"{name} is skipped: {peer.skipped}", flush=True)
+        else:
+            yield peer
+
+
+def beside(name: str, found: dict) -> str:
+    """What a peer made, and how many times as fast Crane was in the same rounds."""
+    rates, ratios = found[name], found[f"as {name}"]
+    return (
+        f"  {name:12} {statistics.median(rates):7.1f} [{min(rates):.1f} - {max(rates):.1f}] "
+        f"ratio {statistics.median(ratios):.2f} [{min(ratios):.2f} - {max(ratios):.2f}]"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", choices=sorted(CONFIGS), default=["qwen3-0.6b", "qwen2.5-0.5b"])
@@ -214,6 +274,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of the short cases; the long ones have half as many")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--llama-bench", default=shutil.which("llama-bench"))
+    parser.add_argument("--peers", nargs="+", default=[], metavar="NAME=PYTHON", help=PEERS)
     parser.add_argument("--folder", type=Path, help="where the files of weights are made and kept")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -230,11 +291,18 @@ def main() -> int:
                 file = _random_gguf.make(name, kind, source, folder)
                 ours = Ours(file, args.threads)
                 print(f"{name} {kind}: {native.kernels()}, loaded in {ours.seconds:.1f} s", flush=True)
+                peers = list(others(args.peers, source, file, args.threads))
                 for case in CASES:
                     if kind not in case.wanted:
                         continue
                     rounds = args.rounds if case.context == 128 and case.batch == 1 else max(args.rounds // 2, 1)
-                    print(line(name, kind, case, measure(ours, args.llama_bench, file, case, rounds)), flush=True)
+                    found = measure(ours, args.llama_bench, file, case, rounds, peers)
+                    print(line(name, kind, case, found), flush=True)
+                    for peer in peers:
+                        if peer.name in found:
+                            print(beside(peer.name, found), flush=True)
+                for peer in peers:
+                    peer.close()
                 kept = beside_others(ours, max(args.rounds // 2, 1))
                 print(
                     f"{name:13} {kind:5} beside a busy process on each core it keeps {statistics.median(kept):.0%} "

@@ -5,7 +5,7 @@ Nothing here is unpacked: what the bits mean is in media/files (gguf_blocks.py, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,9 +77,33 @@ class Blocks:
         """The same scheme with other `arrays`: some of the rows, or more of them."""
         return Blocks(self.kind, arrays[0], (*arrays[0].shape[:-1], self.shape[-1]))
 
+    def pieces(self, rows: int) -> Iterator[np.ndarray]:
+        """The data of a matrix, so many rows after the others."""
+        return (self.data[at : at + rows] for at in range(0, self.shape[0], rows))
+
     @property
     def nbytes(self) -> int:
         return self.data.nbytes
+
+
+class Lying(Blocks):
+    """Blocks of a matrix that still lie in their file: read whenever they are asked for, and not kept.
+
+    read: first row, rows -> uint8 [rows, bytes of a row]. nbytes: of all.
+    """
+
+    nbytes: int = 0
+    read: Callable[[int, int], np.ndarray]
+
+    def __init__(self, kind: str, shape: tuple[int, ...], nbytes: int, read: Callable[[int, int], np.ndarray]) -> None:
+        vars(self).update(kind=kind, shape=shape, nbytes=nbytes, read=read)
+
+    @property
+    def data(self) -> np.ndarray:
+        return self.read(0, self.shape[0])
+
+    def pieces(self, rows: int) -> Iterator[np.ndarray]:
+        return (self.read(at, min(rows, self.shape[0] - at)) for at in range(0, self.shape[0], rows))
 
 
 @dataclass(frozen=True)

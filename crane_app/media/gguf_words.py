@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,29 +23,17 @@ PADDING = re.compile(r"\[PAD\d+\]")  # rows of the table that no token has; the 
 NAMED = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 
 
-class Vocabulary:
-    """The tokens of a file by id, checked: texts, kinds, and which have names."""
+class Told:
+    """What a file says of its tokenizer; which tokens have names."""
 
     def __init__(self, gguf: Gguf) -> None:
         self.file, self.metadata = gguf.folder, gguf.metadata
-        tokens, kinds = self._find("tokens"), self._find("token_type")
+        tokens = self._find("tokens")
         if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not len(tokens):
             self.refuse("has no tokenizer in its metadata; ids still work (--tokens)")
         if len(tokens) > MOST_TOKENS or not isinstance(tokens[0], str):
             self.refuse(f"has {len(tokens)} tokens that cannot be those of a tokenizer")
-        self.texts = list(tokens)
-        if kinds is None:
-            kinds = np.ones(len(tokens), np.int32)
-        if not isinstance(kinds, np.ndarray) or kinds.shape != (len(tokens),):
-            self.refuse("does not say of each token what kind it is (tokenizer.ggml.token_type)")
-        self.kinds: list[int] = kinds.tolist()
-        padding = [kind == UNUSED and bool(PADDING.fullmatch(text)) for text, kind in self]
-        self.ids = {text: id for id, text in enumerate(self.texts) if not padding[id]}
-        if len(self.ids) + sum(padding) < len(tokens):
-            self.refuse("gives two ids to one token")
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return zip(self.texts, self.kinds, strict=True)
+        self.texts: Sequence[str] = tokens
 
     def refuse(self, fault: str) -> NoReturn:
         raise BadCheckpoint(f"{self.file}: {fault}")
@@ -69,16 +58,44 @@ class Vocabulary:
                 found[f"{name}_token"] = self.texts[id]
         return found
 
+
+class Vocabulary(Told):
+    """The tokens of a file by id, checked: texts and kinds."""
+
+    def __init__(self, gguf: Gguf) -> None:
+        super().__init__(gguf)
+        self.texts = tokens = list(self.texts)
+        kinds = self._find("token_type")
+        if kinds is None:
+            kinds = np.ones(len(tokens), np.int32)
+        if not isinstance(kinds, np.ndarray) or kinds.shape != (len(tokens),):
+            self.refuse("does not say of each token what kind it is (tokenizer.ggml.token_type)")
+        self.kinds = kinds
+        padding = [id for id in self.of(UNUSED) if PADDING.fullmatch(self.texts[id])]
+        shown = np.ones(len(tokens), bool)
+        shown[padding] = False
+        self.ids = dict(compress(zip(self.texts, range(len(tokens)), strict=True), shown.tolist()))
+        if len(self.ids) + len(padding) < len(tokens):
+            self.refuse("gives two ids to one token")
+
+    def of(self, *kinds: int) -> list[int]:
+        """Ids of the tokens of these kinds, in their order."""
+        found: list[int] = np.flatnonzero(np.isin(self.kinds, kinds)).tolist()
+        return found
+
     def added(self, special: tuple[int, ...]) -> list[Any]:
         """Tokens that are found in a text before anything else, in the order of their ids."""
         from tokenizers import AddedToken
 
-        kinds = (*special, USER)
-        return [AddedToken(text, special=kind in special, normalized=False) for text, kind in self if kind in kinds]
+        every = ((self.texts[id], int(self.kinds[id])) for id in self.of(*special, USER))
+        return [AddedToken(text, special=kind in special, normalized=False) for text, kind in every]
 
 
-def tokenizer(gguf: Gguf) -> tuple[Any, dict[str, Any]]:
-    """The library's tokenizer, and what tokenizer_config.json would say. Raises BadCheckpoint and Unsupported."""
+def tokenizer(gguf: Gguf) -> tuple[Any, dict[str, Any], int]:
+    """The library's tokenizer, what tokenizer_config.json would say, and the largest id + 1.
+
+    Raises BadCheckpoint and Unsupported.
+    """
     vocabulary = Vocabulary(gguf)
     model = vocabulary.find("model", str, "none")
     if model == "gpt2":
@@ -87,8 +104,9 @@ def tokenizer(gguf: Gguf) -> tuple[Any, dict[str, Any]]:
         library, bos = _sentence_pieces(vocabulary), True
     else:
         raise Unsupported(f"{gguf.folder}: has a tokenizer of the kind {model!r:.40}; Crane knows gpt2 and llama")
-    named = vocabulary.named()
-    return library, named | {"add_bos_token": vocabulary.find("add_bos_token", bool, bos) and "bos_token" in named}
+    named: dict[str, Any] = dict(vocabulary.named())
+    named["add_bos_token"] = vocabulary.find("add_bos_token", bool, bos) and "bos_token" in named
+    return library, named, max(vocabulary.ids.values()) + 1
 
 
 def templates(gguf: Gguf) -> tuple[dict[str, str], dict[str, str]]:
@@ -98,7 +116,7 @@ def templates(gguf: Gguf) -> tuple[dict[str, str], dict[str, str]]:
     found = {name: told.get(f"tokenizer.chat_template.{name}") for name in names if isinstance(name, str)}
     found["default"] = told.get("tokenizer.chat_template")
     kept = {name: text for name, text in found.items() if isinstance(text, str)}
-    return kept, Vocabulary(gguf).named() if "tokenizer.ggml.tokens" in told else {}
+    return kept, Told(gguf).named() if "tokenizer.ggml.tokens" in told else {}
 
 
 def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
@@ -115,10 +133,9 @@ def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
             f"know. It knows: {', '.join(SPLITTINGS)}."
         )
     merges = vocabulary.metadata.get("tokenizer.ggml.merges", ())
-    pairs: list[Any] = [merge.split(" ") if isinstance(merge, str) else [] for merge in merges]
+    pairs: list[Any] = [tuple(merge.split(" ")) if isinstance(merge, str) else () for merge in merges]
     if any(len(pair) != 2 for pair in pairs):
         vocabulary.refuse("has merges that are not two tokens each (tokenizer.ggml.merges)")
-    pairs = [tuple(pair) for pair in pairs]
     library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, pairs, ignore_merges=splitting.whole))
     if splitting.nfc:
         library.normalizer = normalizers.NFC()
@@ -141,7 +158,7 @@ def _sentence_pieces(vocabulary: Vocabulary) -> Any:
         vocabulary.refuse("does not give each token a score (tokenizer.ggml.scores)")
     unknown = vocabulary.named().get("unk_token")
     if unknown is None:
-        unknown = next((text for text, kind in vocabulary if kind == UNKNOWN), None)
+        unknown = next((vocabulary.texts[id] for id in vocabulary.of(UNKNOWN)), None)
     pairs = list(_merges(vocabulary, scores))
     library = tokenizers.Tokenizer(
         models.BPE(vocabulary.ids, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True)
@@ -160,7 +177,7 @@ def _merges(vocabulary: Vocabulary, scores: np.ndarray) -> Iterator[tuple[str, s
 
     Of equal scores the piece that was listed first, and of its ways the one whose parts were.
     """
-    normal = [id for id, kind in enumerate(vocabulary.kinds) if kind == 1]
+    normal = vocabulary.of(1)
     ids = {vocabulary.texts[id]: id for id in normal}
     for id in sorted(normal, key=lambda id: (-scores[id], id)):
         text = vocabulary.texts[id]

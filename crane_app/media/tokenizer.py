@@ -40,14 +40,14 @@ class Tokenizer:
     templates write it themselves, and whoever encodes a bare text puts it in front.
     """
 
-    def __init__(self, library: Any, file: Path, config: dict[str, Any]) -> None:
+    def __init__(self, library: Any, file: Path, config: dict[str, Any], size: int | None = None) -> None:
         self._library = library
         self._file = file
         self._lock = threading.Lock()
         library.no_truncation()
         library.no_padding()
         added = library.get_added_tokens_decoder()
-        self.size = max(library.get_vocab().values(), default=-1) + 1
+        self.size = max(library.get_vocab().values(), default=-1) + 1 if size is None else size
         self.special_ids = frozenset(id for id, token in added.items() if token.special)
         self.bos = _bos(library, config)
         steps = json.loads(library.decoder.__getstate__()) if library.decoder else {"type": "None"}
@@ -74,8 +74,8 @@ class Tokenizer:
 
         with _faults(folder):
             if holds_gguf(folder):
-                library, config = gguf_words.tokenizer(Gguf.open(folder))
-                return cls(library, folder, config)
+                library, config, size = gguf_words.tokenizer(Gguf.open(folder))
+                return cls(library, folder, config, size)
             config = _read_json(folder / "tokenizer_config.json")
             file, vocabulary = folder / "tokenizer.json", folder / "vocab.json"
             if file.exists():

@@ -17,7 +17,7 @@ import numpy as np
 
 from crane_app.contract import HostTensor
 from crane_app.errors import BadCheckpoint, Unsupported
-from crane_app.host import Blocks, Scheme
+from crane_app.host import Blocks, Lying, Scheme
 from crane_app.media.files.gguf import Gguf
 
 # general.architecture -> the architecture and model_type of config.json.
@@ -233,8 +233,14 @@ class Weights:
         return HostTensor(out, self.dtypes[name])  # type: ignore[arg-type]
 
     def read_packed(self, name: str) -> Blocks:
-        """A tensor of `schemes` as its blocks, its rows in the published order."""
+        """A tensor of `schemes` as its blocks, its rows in the published order; a matrix is read by its user."""
         place = self._places[name]
+        if len(place.shape) == 2 and not place.heads:
+
+            def read(first: int, rows: int) -> np.ndarray:
+                return self._gguf.read_blocks(place.name, place.first + first, rows)
+
+            return Lying(self.schemes[name].kind, place.shape, self.nbytes_of(name), read)
         rows = self._gguf.read_blocks(place.name, place.first, math.prod(place.shape[:-1]))
         rows = _apart(rows, place.heads).reshape(*place.shape[:-1], -1)
         return Blocks(self.schemes[name].kind, rows, place.shape)

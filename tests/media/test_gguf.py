@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import sys
 import tracemalloc
@@ -200,6 +201,28 @@ def test_every_type_of_metadata_is_read(tmp_path):
     assert read["texts"][-1] == "ü"
     with pytest.raises(IndexError):
         read["texts"][3]
+
+
+def test_texts_of_any_length_are_read_as_they_lie(tmp_path):
+    """Also at the borders of what is looked through at once, past 255 bytes, and with zeros in them."""
+    random = np.random.default_rng(0)
+    short = [bytes(random.integers(33, 127, size, np.uint8)) for size in random.integers(0, 20, 9000)]
+    long = [b"x" * size for size in (255, 256, 257, 70_000, 0)]
+    for texts in (short, short[:100] + long + short, [b"\0" * 9, *short, b"\0"], [b""] * 3000, ["ü".encode(), b"\xc3"]):
+        value = struct.pack("<IQ", TEXT, len(texts)) + b"".join(map(text, texts))
+        found = Gguf.open(put(tmp_path, pack([key("a", ARRAY, value)]))).metadata["a"]
+        wanted = [each.decode("utf-8", "replace") for each in texts]
+        assert list(found) == wanted
+        assert [found[i] for i in range(0, len(found), 97)] == wanted[::97]
+
+
+def test_a_model_that_somebody_holds_is_not_read_again(tmp_path):
+    file = put(tmp_path, pack([], [info("w")], bytes(32)))
+    held = Gguf.open(file)
+    assert Gguf.open(file) is held
+    put(tmp_path, pack([], [info("v")], bytes(32)))
+    os.utime(file, ns=(1, 1))
+    assert list(Gguf.open(file).tensors) == ["v"]
 
 
 def test_version_2_is_the_same(tmp_path):

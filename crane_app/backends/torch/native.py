@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -22,6 +23,7 @@ GROUPS = {(4, "bfloat16"): "A4_BF16", (4, "float16"): "A4_F16", (8, "bfloat16"):
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 STRIP = 16  # rows that are multiplied together
 ALIGNED = 64
+PIECE = 2**20  # bytes of a file that are packed at once
 HUGE = 2**21  # bytes above which memory is asked for in huge pages, by numpy
 
 
@@ -118,14 +120,22 @@ def pack(form: str, source: np.ndarray, columns: int, dtype: torch.dtype) -> Mat
     In float32 nothing is rounded to fewer bits; else activations are, to 8 bits for each 32 of them, where the weights
     are in blocks.
     """
-    c, rows = library(), source.shape[0]
-    source = np.ascontiguousarray(source)
-    strips = aligned(-(-rows // STRIP) * c.crane_strip_bytes(FORMATS[form], columns))
-    stride = source.strides[0]
-    given = FORMATS[form], source.ctypes.data, stride, rows, columns, strips.ctypes.data, threads()
-    if not c.crane_pack(*given):
-        raise ValueError(f"{columns} columns are no whole blocks of {form}")
-    return Matrix(form, (rows, columns), strips, dtype, dtype == torch.float32)
+    return packed_pieces(form, [source], (source.shape[0], columns), dtype)
+
+
+def packed_pieces(form: str, pieces: Iterable[np.ndarray], shape: tuple[int, int], dtype: torch.dtype) -> Matrix:
+    """The same of rows that come in pieces, each but the last of whole strips, so that they are never all in memory."""
+    c, (rows, columns) = library(), shape
+    each = c.crane_strip_bytes(FORMATS[form], columns)
+    strips = aligned(-(-rows // STRIP) * each)
+    to = strips.ctypes.data
+    for piece in pieces:
+        piece = np.ascontiguousarray(piece)
+        given = FORMATS[form], piece.ctypes.data, piece.strides[0], len(piece), columns, to, threads()
+        if not c.crane_pack(*given):
+            raise ValueError(f"{columns} columns are no whole blocks of {form}")
+        to += len(piece) // STRIP * each
+    return Matrix(form, shape, strips, dtype, dtype == torch.float32)
 
 
 def knows(scheme: Scheme) -> bool:
@@ -144,7 +154,8 @@ def takes(matrix: Packed) -> bool:
 def taken(matrix: Packed, dtype: torch.dtype) -> Matrix:
     """What `takes` says yes to, in strips and without loss."""
     if isinstance(matrix, Blocks):
-        return pack(matrix.kind, matrix.data, matrix.shape[1], dtype)
+        rows = max(PIECE * matrix.shape[0] // matrix.nbytes // STRIP, 1) * STRIP
+        return packed_pieces(matrix.kind, matrix.pieces(rows), (matrix.shape[0], matrix.shape[1]), dtype)
     c, form, (rows, columns) = library(), GROUPS[matrix.bits, matrix.scales.dtype], matrix.shape
     strips = aligned(-(-rows // STRIP) * c.crane_strip_bytes(FORMATS[form], columns))
     held = [np.ascontiguousarray(x) for x in matrix.arrays]

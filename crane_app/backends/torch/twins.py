@@ -22,7 +22,7 @@ class HostTwin:
     """A packed matrix as it came, in the host's memory. See leaf.Matrix."""
 
     def __init__(self, packed: Packed, dtype: torch.dtype):
-        self.packed, self.dtype = packed, dtype
+        self.packed, self.dtype = packed.of(packed.arrays), dtype
         self.shape, self.nbytes = packed.shape, packed.nbytes
 
     def times(self, x: torch.Tensor) -> torch.Tensor:

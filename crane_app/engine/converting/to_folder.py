@@ -181,7 +181,7 @@ def _words_of_gguf(source: Path, part: Path) -> None:
     gguf = Gguf.open(source)
     if "tokenizer.ggml.tokens" not in gguf.metadata:
         return
-    library, said = gguf_words.tokenizer(gguf)
+    library, said, _ = gguf_words.tokenizer(gguf)
     (part / "tokenizer.json").write_text(library.to_str(), "utf-8")
     templates, _ = gguf_words.templates(gguf)
     if "default" in templates:

@@ -7,8 +7,10 @@ under way ends the process, and mapped pages count as memory of the program.
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -25,6 +27,11 @@ PLAIN: dict[str, tuple[DType, str]] = {
     "F16": ("float16", "<f2"),
     "BF16": ("bfloat16", "<u2"),
 }
+
+
+# While somebody holds a model, whoever else wants it is given the same: its metadata takes a while to read.
+_opened: WeakValueDictionary[tuple[Path, tuple[Stamp, ...]], Gguf] = WeakValueDictionary()
+_lock = threading.Lock()
 
 
 def holds_gguf(path: Path) -> bool:
@@ -69,6 +76,16 @@ class Gguf:
     def open(cls, path: Path) -> Gguf:
         """The model in a file or in a folder. Reads headers only. Raises ModelNotFound, BadCheckpoint, Unsupported."""
         files = files_of(path)
+        with reading(path):
+            stamps = tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in map(Path.stat, files))
+        with _lock:
+            there = _opened.get((path, stamps))
+            if there is None:
+                there = _opened[path, stamps] = cls._open(path, files)
+        return there
+
+    @classmethod
+    def _open(cls, path: Path, files: list[Path]) -> Gguf:
         gguf = cls(path, {file: read_header(file) for file in files})
         said = gguf.metadata.get("split.count", 1)
         if said not in (0, len(files)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, overload
@@ -22,6 +22,8 @@ HEADER_LIMIT = 1 << 28  # bytes; a vocabulary of 260,000 tokens with its merges 
 MOST_KEYS, MOST_TENSORS = 1 << 16, 1 << 16
 MOST_TEXTS = 1 << 22  # in an array; a vocabulary has up to some 260,000
 MOST_INNER, DEEPEST = 1 << 16, 4  # arrays in an array, and how deep they may lie
+WINDOW = 1 << 15  # bytes in which lengths of texts are looked for at once
+FEW = 64
 DIMENSIONS = 4  # GGML_MAX_DIMS
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
 TEXT, ARRAY, BOOL = 8, 9, 7
@@ -44,6 +46,14 @@ class Texts(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def __iter__(self) -> Iterator[str]:
+        """All of them at once, which is several times as fast as one by one."""
+        if b"\0" in self._blob or not len(self):
+            return (self[i] for i in range(len(self)))
+        ends = np.frombuffer(self._ends, np.uint64)[:-1].astype(np.int64)
+        apart = np.insert(np.frombuffer(self._blob, np.uint8), ends, 0)
+        return iter(apart.tobytes().decode("utf-8", "replace").split("\0"))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -87,6 +97,12 @@ class Cursor:
 
     def left(self) -> int:
         return self._end - self.at
+
+    def ahead(self, most: int) -> bytes:
+        """Up to `most` of the bytes that come next, without going on."""
+        data = self._handle.read(min(most, self.left()))
+        self._handle.seek(self.at)
+        return data
 
     def refuse(self, fault: str) -> NoReturn:
         raise BadCheckpoint(f"{self.file}: {fault}")
@@ -189,11 +205,52 @@ def shortest(number: np.floating[Any]) -> float:
 
 
 def _texts(cursor: Cursor) -> Texts:
+    """Lengths of eight bytes, each before its text."""
+    count = cursor.count("texts", 8, MOST_TEXTS)
     blob, ends = bytearray(), array("Q")
-    for _ in range(cursor.count("texts", 8, MOST_TEXTS)):
-        blob += cursor.take(cursor.u64())
-        ends.append(len(blob))
+    while len(ends) < count:
+        window = np.frombuffer(cursor.ahead(WINDOW), np.uint8)
+        starts, sizes = _lengths(window, count - len(ends))
+        if not len(starts):  # it ends behind the window, or behind the file
+            blob += cursor.take(cursor.u64())
+            ends.append(len(blob))
+            continue
+        ends.frombytes((len(blob) + np.cumsum(sizes)).astype(np.uint64).tobytes())
+        past = int(starts[-1] + 8 + sizes[-1])
+        texts = np.ones(past, bool)
+        texts[(starts[:, None] + np.arange(8)).ravel()] = False
+        blob += window[:past][texts].tobytes()
+        cursor.take(past)
     return Texts(bytes(blob), ends)
+
+
+def _lengths(window: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where lengths begin in uint8 [bytes], and the lengths, of the first texts that are whole in it, `most` at most.
+
+    Seven zeros are rarely anything but the end of a length below 256. So lengths are found all at once, as far as each
+    begins where the text before it ends; where that is not far, one after the other.
+    """
+    zero = window == 0
+    seven = zero[1:-6] & zero[2:-5] & zero[3:-4] & zero[4:-3] & zero[5:-2] & zero[6:-1] & zero[7:]
+    starts = np.flatnonzero(seven)
+    after = starts + 8 + window[starts]
+    links = np.append(after[:-1] == starts[1:], False)
+    last = int(np.argmin(links)) + 1 if len(starts) and not starts[0] else 0
+    starts, after = starts[:last], after[:last]
+    if last < FEW:
+        starts, after = _followed(window.tobytes())
+    whole = (after <= len(window)).nonzero()[0][:most]
+    return starts[whole], (after - starts - 8)[whole]
+
+
+def _followed(window: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Where texts begin and end, each behind the one before."""
+    starts, at = array("Q", [0]), 0
+    while at + 8 <= len(window):
+        at += 8 + int.from_bytes(window[at : at + 8], "little")
+        starts.append(min(at, len(window) + 1))
+    every = np.frombuffer(starts, np.uint64).astype(np.int64)
+    return every[:-1], every[1:]
 
 
 def _alignment(cursor: Cursor, metadata: dict[str, Any]) -> int:

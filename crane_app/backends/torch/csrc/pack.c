@@ -22,25 +22,40 @@ static int block_columns(int format) { return format == Q4_K || format == Q6_K ?
 /* Bytes that 32 columns of integers take in a tile. */
 static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : 256; }
 
-/* 32 unsigned integers of row r into the bytes of their part of the tile, which are zero so far. */
-static void place(int format, const uint8_t *whole, int r, uint8_t *part) {
-    for (int k = 0; k < 32; k++) {
-        int lane = 4 * r + k % 4;
-        if (format == Q8_0) {
-            part[k / 4 * 64 + lane] = whole[k];
-            continue;
-        }
-        part[k % 16 / 4 * 64 + lane] |= (uint8_t)((whole[k] & 15) << k / 16 * 4);
-        if (format == Q6_K) part[256 + k % 8 / 4 * 64 + lane] |= (uint8_t)(whole[k] >> 4 << k / 8 * 2);
+/* Four integers of a byte each, as one word. */
+static inline uint32_t four(const uint8_t *at) {
+    uint32_t word;
+    memcpy(&word, at, 4);
+    return word;
+}
+
+static inline void put(uint8_t *at, uint32_t word) { memcpy(at, &word, 4); }
+
+/* 32 unsigned integers of row r into their part of the tile. */
+static inline void place(int format, const uint8_t *whole, int r, uint8_t *part) {
+    part += 4 * r;
+    if (format == Q8_0) {
+        for (int i = 0; i < 8; i++) put(part + 64 * i, four(whole + 4 * i));
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        uint32_t low = four(whole + 4 * i) & 0x0f0f0f0f, high = four(whole + 16 + 4 * i) & 0x0f0f0f0f;
+        put(part + 64 * i, low | high << 4);
+    }
+    for (int i = 0; format == Q6_K && i < 2; i++) {
+        uint32_t word = 0;
+        for (int k = 0; k < 4; k++) word |= (four(whole + 8 * k + 4 * i) >> 4 & 0x03030303) << 2 * k;
+        put(part + 256 + 64 * i, word);
     }
 }
 
 static void pack_small(int format, const uint8_t *block, int half, int r, uint8_t *tile) {
-    uint8_t whole[32];
+    uint8_t *part = tile + 64 + part_bytes(format) * half + 4 * r;
     memcpy(tile + 32 * half + 2 * r, block, 2);
-    for (int k = 0; k < 32; k++)
-        whole[k] = format == Q8_0 ? (uint8_t)(block[2 + k] + 128) : block[2 + k % 16] >> k / 16 * 4 & 15;
-    place(format, whole, r, tile + 64 + part_bytes(format) * half);
+    if (format == Q4_0) /* the same order of bits */
+        for (int i = 0; i < 4; i++) put(part + 64 * i, four(block + 2 + 4 * i));
+    else
+        for (int i = 0; i < 8; i++) put(part + 64 * i, four(block + 2 + 4 * i) ^ 0x80808080);
 }
 
 static void pack_q4_k(const uint8_t *block, int r, uint8_t *tile) {
