@@ -48,6 +48,7 @@ class Counters:
     started: float = field(default_factory=time.monotonic)
     steps: int = 0
     tokens: int = 0
+    evictions: int = 0
 
 
 class Engine:
@@ -155,6 +156,7 @@ class Engine:
             limit_nbytes=self._shelf.memory.total(),
             prefix_reuse=self._shelf.reuse,
             threads=self._threads,
+            evictions=counters.evictions + rows.evictions,
         )
 
     def flush(self) -> None:
@@ -266,9 +268,10 @@ class Engine:
         for activity in self._activities:
             if activity.model == name:
                 activity.tracked.cancel()
-        steps, tokens = self._shelf.remove(name)
+        steps, tokens, evictions = self._shelf.remove(name)
         self._counters.steps += steps
         self._counters.tokens += tokens
+        self._counters.evictions += evictions
 
     def _finish(self, ending: BaseException) -> None:
         """End whatever is left, the one way or the other; nothing is taken any more."""

@@ -32,6 +32,7 @@ class Rows:
     cache_nbytes: int = 0
     steps: int = 0
     tokens: int = 0
+    evictions: int = 0
 
 
 @dataclass
@@ -121,16 +122,17 @@ class Shelf:
             self._models[shelved.card.name] = shelved
         self.memory.divide(self)
 
-    def remove(self, name: str) -> tuple[int, int]:
-        """End a model's choices as cancelled, forget it and give its memory back; its steps and tokens."""
+    def remove(self, name: str) -> tuple[int, int, int]:
+        """End a model's choices as cancelled, forget it and give its memory back; its steps, tokens and evictions."""
         shelved = self.get(name)
         shelved.end_all()
-        done = shelved.scheduler.steps, shelved.scheduler.tokens
+        scheduler = shelved.scheduler
+        done = scheduler.steps, scheduler.tokens, scheduler.evictions
         backend = shelved.loaded.backend
         with self._lock:
             del self._models[shelved.card.name]
         self.memory.divide(self)
-        del shelved  # the last hold on the weights, before the library gives back what is free
+        del shelved, scheduler  # the last hold on the weights, before the library gives back what is free
         let_go(backend)
         return done
 
@@ -161,6 +163,7 @@ class Shelf:
             total.cache_nbytes += scheduler.cache_nbytes
             total.steps += scheduler.steps
             total.tokens += scheduler.tokens
+            total.evictions += scheduler.evictions
         return total
 
 

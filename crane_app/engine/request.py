@@ -207,7 +207,8 @@ class Stats:
     """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
-    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
+    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core. evictions:
+    rows that gave way to others while memory was short.
     """
 
     phase: str
@@ -224,6 +225,7 @@ class Stats:
     limit_nbytes: int = 0
     prefix_reuse: str = "all"
     threads: int = 0
+    evictions: int = 0
 
 
 class Stream:

@@ -110,6 +110,7 @@ def serve(
     _log()
     with bound(host, port) as listener, opened() as (engine, own):
         server = Server(build(engine, own, access, limits))
+        listener.listen(BACKLOG)  # who reads the banner may call at once
         for line in banner(own, engine.stats(), _url(listener), access, limits):
             print(line, flush=True)
         server.run([listener])
