@@ -4,9 +4,11 @@
 
 All serve the same checkpoint in float32 on the processor: a tiny one made on the spot, or any chat model by --folder.
 Each server is one process (Crane: and its engine) that runs all the time; in every round each is asked in turn, in an
-order that changes, by so many clients at once, and every client asks --each times, streamed and greedy. A peer that
---peer-python cannot import is left out, and said to be (pip install mlx-lm; transformers, accelerate, fastapi). Of all
-rounds: median, least and most.
+order that changes, by so many clients at once, and every client asks --each times, streamed and greedy. No prompt comes
+twice, so that nobody answers from what it kept of an earlier round. A peer that --peer-python cannot import is left
+out, and said to be (pip install mlx-lm; transformers, accelerate, fastapi). Of all rounds: median, least and most. Time
+between tokens is an answer's time after its first text, shared out among its other tokens (as vLLM's benchmark has it).
+A connection that a server drops before it answers is opened once more, and counted.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import platform
 import socket
@@ -86,12 +89,13 @@ PEERS = (
 
 @dataclass
 class Round:
-    """What one round of one server took. first, between: seconds of each answer; tokens: events with text."""
+    """What one round of one server took. first, between: seconds of each answer; tokens: made; dropped: connections."""
 
     seconds: float = 0.0
     first: list[float] = field(default_factory=list)
     between: list[float] = field(default_factory=list)
     tokens: int = 0
+    dropped: int = 0
 
 
 def main() -> None:
@@ -104,12 +108,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[peer.name for peer in PEERS])
     parser.add_argument("--peer-python", default=sys.executable)
     args = parser.parse_args()
+    fresh = itertools.count()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = args.folder or str(write_chat(Path(scratch) / "tiny"))
         there = [peer for peer in PEERS if _there(peer, args)]
-        urls = {peer.name: stack.enter_context(_served(peer, folder, args.peer_python)) for peer in there}
+        urls = {peer.name: stack.enter_context(_served(peer, folder, args.peer_python, fresh)) for peer in there}
         for clients in args.clients:
-            for name, found in _rounds(there, urls, folder, clients, args).items():
+            for name, found in _rounds(there, urls, folder, clients, args, fresh).items():
                 print(json.dumps({"server": name, "clients": clients, **found}), flush=True)
     print(
         json.dumps({"machine": f"{platform.machine()} {platform.processor()}".strip(), "model": args.folder or "tiny"})
@@ -126,7 +131,7 @@ def _there(peer: Peer, args: argparse.Namespace) -> bool:
 
 
 @contextlib.contextmanager
-def _served(peer: Peer, folder: str, python: str) -> Iterator[str]:
+def _served(peer: Peer, folder: str, python: str, fresh: Iterator[int]) -> Iterator[str]:
     """Its address, once it answers a request."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -137,7 +142,7 @@ def _served(peer: Peer, folder: str, python: str) -> Iterator[str]:
             url, until = f"http://127.0.0.1:{port}", time.monotonic() + START_S
             while True:
                 with contextlib.suppress(httpx2.HTTPError):
-                    asyncio.run(_round(peer, url, folder, 1, 1, 2))
+                    asyncio.run(_round(peer, url, folder, 1, 1, 2, fresh))
                     break
                 if process.poll() is not None or time.monotonic() > until:
                     said.seek(0)
@@ -149,37 +154,54 @@ def _served(peer: Peer, folder: str, python: str) -> Iterator[str]:
             process.wait(30)
 
 
-def _rounds(there: list[Peer], urls: dict[str, str], folder: str, clients: int, args: Any) -> dict[str, Any]:
+def _rounds(
+    there: list[Peer], urls: dict[str, str], folder: str, clients: int, args: Any, fresh: Iterator[int]
+) -> dict[str, Any]:
     """Every server in turn, each round begun by another one."""
     runs: dict[str, list[Round]] = {peer.name: [] for peer in there}
     for number in range(args.rounds):
         turn = number % len(there)
         for peer in [*there[turn:], *there[:turn]]:
-            run = asyncio.run(_round(peer, urls[peer.name], folder, clients, args.each, args.tokens))
+            run = asyncio.run(_round(peer, urls[peer.name], folder, clients, args.each, args.tokens, fresh))
             runs[peer.name].append(run)
     return {name: _summary(found, clients * args.each) for name, found in runs.items()}
 
 
-async def _round(peer: Peer, url: str, folder: str, clients: int, each: int, tokens: int) -> Round:
-    """So many clients, each asking so often, one request after the other."""
+async def _round(
+    peer: Peer, url: str, folder: str, clients: int, each: int, tokens: int, fresh: Iterator[int]
+) -> Round:
+    """So many clients, each asking so often, one request after the other. fresh: a number for every prompt."""
     run, start = Round(), time.perf_counter()
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(base_url=url, timeout=300, limits=limits, trust_env=False) as client:
 
-        async def ask(number: int) -> None:
-            for turn in range(each):
-                content = f"{number}.{turn} {CONTENT}"
+        async def ask() -> None:
+            for _ in range(each):
+                content = f"{next(fresh):06d} {CONTENT}"
                 body = {"model": folder, "messages": [{"role": "user", "content": content}], "stream": True}
-                await _one(client, peer, {**body, "max_tokens": tokens, **peer.body}, run)
+                more = {"max_tokens": tokens, "stream_options": {"include_usage": True}}
+                await _asked(client, peer, {**body, **more, **peer.body}, run)
 
-        await asyncio.gather(*(ask(number) for number in range(clients)))
+        await asyncio.gather(*(ask() for _ in range(clients)))
     run.seconds = time.perf_counter() - start
     return run
 
 
-async def _one(client: httpx2.AsyncClient, peer: Peer, body: dict[str, Any], run: Round) -> None:
-    begun = last = time.perf_counter()
-    times = []
+async def _asked(client: httpx2.AsyncClient, peer: Peer, body: dict[str, Any], run: Round) -> None:
+    """Until it is answered: a server may have too short a queue for so many clients."""
+    begun = time.perf_counter()
+    while True:
+        try:
+            await _one(client, peer, body, run, begun)
+            return
+        except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.ConnectError):
+            run.dropped += 1
+            if run.dropped > 1000:
+                raise
+
+
+async def _one(client: httpx2.AsyncClient, peer: Peer, body: dict[str, Any], run: Round, begun: float) -> None:
+    first, made = 0.0, 0
     async with client.stream("POST", peer.path, json=body) as answer:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
@@ -188,14 +210,14 @@ async def _one(client: httpx2.AsyncClient, peer: Peer, body: dict[str, Any], run
             said = json.loads(line.removeprefix("data: "))
             if "error" in said:
                 raise SystemExit(f"{peer.name}: {said['error']}")
+            made = (said.get("usage") or {}).get("completion_tokens", made)
             delta = said["choices"][0]["delta"] if said.get("choices") else {}
-            if any(delta.get(name) for name in ("content", "reasoning", "reasoning_content")):
-                now = time.perf_counter()
-                times.append(now - last)
-                last = now
-    run.first.append(times[0] if times else time.perf_counter() - begun)
-    run.between += times[1:]
-    run.tokens += len(times)
+            if not first and any(delta.get(name) for name in ("content", "reasoning", "reasoning_content")):
+                first = time.perf_counter()
+    last = time.perf_counter()
+    run.first.append((first or last) - begun)
+    run.between += [(last - first) / (made - 1)] if first and made > 1 else []
+    run.tokens += made
 
 
 def _summary(runs: list[Round], requests: int) -> dict[str, Any]:
@@ -206,7 +228,8 @@ def _summary(runs: list[Round], requests: int) -> dict[str, Any]:
         "requests_per_s": spread([requests / run.seconds for run in runs]),
         "first_token_ms": spread([statistics.median(run.first) for run in runs], 1e3),
         "between_tokens_ms": spread([statistics.median(run.between or [0.0]) for run in runs], 1e3),
-        "events": [run.tokens for run in runs],
+        "tokens": [run.tokens for run in runs],
+        "dropped": sum(run.dropped for run in runs),
     }
 
 

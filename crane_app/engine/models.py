@@ -42,6 +42,7 @@ class Rows:
     cache_nbytes: int = 0
     steps: int = 0
     tokens: int = 0
+    evictions: int = 0
 
 
 @dataclass
@@ -186,6 +187,7 @@ class Shelf:
         shelved.end_all()
         self.done.steps += shelved.scheduler.steps
         self.done.tokens += shelved.scheduler.tokens
+        self.done.evictions += shelved.scheduler.evictions
         backend = shelved.loaded.backend
         with self._lock:
             del self._models[name]
@@ -343,6 +345,7 @@ class Shelf:
             total.cache_nbytes += scheduler.cache_nbytes
             total.steps += scheduler.steps
             total.tokens += scheduler.tokens
+            total.evictions += scheduler.evictions
         return total
 
 

@@ -242,9 +242,9 @@ class Stats:
     """The engine at a glance. phase: what its thread is doing; cache_nbytes: keys and values of all rows.
 
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
-    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core.
-    store_problem: why nothing is kept on disk at present, as a sentence, or "".
-    held: everything loaded. gone: what was let go of late, the last one last.
+    prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core. evictions:
+    rows that gave way to others while memory was short. store_problem: why nothing is kept on disk at present, as a
+    sentence, or "". held: everything loaded. gone: what was let go of late, the last one last.
     """
 
     phase: str
@@ -264,6 +264,7 @@ class Stats:
     store_problem: str = ""
     held: tuple[Holding, ...] = ()
     gone: tuple[Parting, ...] = ()
+    evictions: int = 0
 
 
 class Stream:

@@ -6,6 +6,7 @@ What a file is, its content decides, not its name. Knows nothing of speech.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -19,16 +20,18 @@ RATE = 16_000  # hertz; what speech models hear
 BLOCK = 512  # samples: 32 ms at RATE
 READ = 1 << 16  # frames taken from a file at once
 RATES = (1_000, 768_000)  # hertz; what lies outside is a damaged header
+ENDLESS = 1 << 62  # frames; what libsndfile says of a FLAC that does not say how many it has
 FLOOR = -80.0  # decibels; what counts as silence
 
 
 class Sound:
     """An open sound file: its `rate` in hertz, `channels`, and `seconds` as its header says. Raises BadInput.
 
-    Close it, or use `with`.
+    Close it, or use `with`. longest: seconds; what is longer is refused, since minutes of silence are a few bytes of
+    FLAC. No more is decoded than the header says.
     """
 
-    def __init__(self, source: str | os.PathLike[str], name: str = "") -> None:
+    def __init__(self, source: str | os.PathLike[str], name: str = "", longest: float = math.inf) -> None:
         self.name = f"'{_shown(name or str(source))}'"
         handle = opened(source, self.name, "a sound file")
         try:
@@ -40,6 +43,9 @@ class Sound:
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.seconds: float = max(self._file.frames, 0) / self.rate
+        if self.seconds > longest:
+            self.close()
+            raise BadInput(f"{self.name} is longer than {longest / 60:g} minutes. Send it in parts.")
 
     def blocks(self, rate: int = RATE, size: int = BLOCK) -> Iterator[np.ndarray]:
         """The whole file as float32 [size] at `rate`, the last block as long as it comes."""
@@ -120,6 +126,8 @@ def _decoder(handle: BinaryIO, name: str) -> Any:
         raise BadInput(_why_refused(head, name)) from error
     if not RATES[0] <= file.samplerate <= RATES[1]:
         raise BadInput(f"{name} claims {file.samplerate} samples a second. Its header is damaged; save it again.")
+    if file.frames >= ENDLESS:
+        raise BadInput(f"{name} does not say how long it is. Save it again, to a file instead of a pipe.")
     if file.format == "OGG" and file.frames <= 0:  # how libsndfile opens one without its last page
         raise BadInput(f"{name} is an Ogg that is cut off, or has no sound in it. Get or save it again.")
     return file

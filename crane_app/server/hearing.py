@@ -30,6 +30,7 @@ from crane_app.server.service import Call, Endpoint
 from crane_app.server.sse import reply
 
 MOST_FIELDS = 64
+LONGEST_S = 4 * 3600.0  # seconds of sound: a body of 32 MiB may hold weeks of silence
 LISTS = ("timestamp_granularities", "include")
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 
@@ -40,7 +41,9 @@ def _upload(value: Any) -> Any:
 
 
 FIELDS: Table = (
-    honoured("file", _upload, "an upload: WAV, FLAC, MP3, Ogg and others, at most 32 MiB with the rest"),
+    honoured(
+        "file", _upload, "an upload: WAV, FLAC, MP3, Ogg and others, at most 32 MiB with the rest, and four hours"
+    ),
     honoured("url", text(48 << 20), "instead of file: data:, and http(s) where --allow-url-fetch is given"),
     honoured("model", text(1000), "a speech model of GET /v1/models; the first one if left out"),
     honoured("response_format", one_of(*FORMATS), "json, text, verbose_json, srt, vtt; json if left out"),
@@ -116,7 +119,7 @@ def _heard(engine: EngineLike, model: str, sound: bytes, name: str, unwanted: th
     with tempfile.TemporaryDirectory(prefix="crane-heard-", ignore_cleanup_errors=True) as folder:
         path = Path(folder, "upload")
         path.write_bytes(sound)
-        with Sound(path, name) as opened:
+        with Sound(path, name, LONGEST_S) as opened:
             steps = transcribe(Ear(engine, model), opened)
             try:
                 while not unwanted.is_set():

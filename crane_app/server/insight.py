@@ -95,6 +95,7 @@ async def figures(call: Call) -> dict[str, Any]:
             "kv_bytes": engine.cache_nbytes,
             "steps": engine.steps,
             "tokens": engine.tokens,
+            "evictions": engine.evictions,
             "uptime_s": round(engine.uptime_s, 3),
             "limit_bytes": engine.limit_nbytes,
             "held": [_held(each) for each in engine.held],
@@ -114,6 +115,7 @@ async def metrics(call: Call) -> Response:
         ("num_requests_running", "gauge", "Answers that are made now", answers.gate.taken),
         ("num_requests_waiting", "gauge", "Requests that wait for their turn", answers.gate.waiting),
         ("kv_cache_bytes", "gauge", "Keys and values of all rows", engine.cache_nbytes),
+        ("num_preemptions_total", "counter", "Answers that gave way while memory was short", engine.evictions),
         ("prompt_tokens_total", "counter", "Prompt tokens of finished requests", totals.prompt_tokens),
         ("generation_tokens_total", "counter", "Tokens made by finished requests", totals.output_tokens),
     ]

@@ -53,9 +53,11 @@ async def health(call: Call) -> Response:
     """Whether the engine answers; one that has died is started anew by being asked."""
     try:
         async with asyncio.timeout(PATIENCE):
-            await asyncio.to_thread(call.service.answers.engine.stats)
+            phase = (await asyncio.to_thread(call.service.answers.engine.stats)).phase
     except (CraneError, TimeoutError):
         raise Problem(503, "The engine does not answer. It may be loading a model, or starting anew.") from None
+    if phase == "closed":
+        raise Problem(503, "The engine has ended. Start the server again.")
     return reply({"status": "ok"})
 
 

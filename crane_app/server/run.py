@@ -115,6 +115,7 @@ def serve(
     with bound(host, port) as listener, opened() as (engine, own):
         _wish(engine, own, stock)
         server = Server(build(engine, own, access, limits))
+        listener.listen(BACKLOG)  # who reads the banner may call at once
         for line in banner(own, engine.stats(), _url(listener), access, limits):
             print(line, flush=True)
         server.run([listener])

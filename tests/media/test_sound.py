@@ -202,3 +202,28 @@ def test_level_is_in_decibels_below_full_scale():
     assert level(np.zeros(100, np.float32)) == FLOOR
     assert level(np.zeros(0, np.float32)) == FLOOR
     assert level(np.full(100, 30.0, np.float32)) == 0  # louder than a file can be
+
+
+def test_what_is_longer_than_wanted_is_refused(tmp_path):
+    path = tmp_path / "silence.flac"
+    soundfile.write(path, np.zeros(20_000, np.int16), 1000)
+    with pytest.raises(BadInput, match=r"longer than 0\.25 minutes"):
+        Sound(path, longest=15.0)
+    with Sound(path, longest=21.0) as sound:
+        assert sum(len(block) for block in sound.blocks()) == pytest.approx(20 * RATE, abs=100)
+
+
+def test_a_header_decides_how_much_is_decoded(tmp_path):
+    """STREAMINFO's 36 bits of samples: RFC 9639, section 8.2. Five seconds of twenty, or no count at all."""
+    path = tmp_path / "silence.flac"
+    soundfile.write(path, np.zeros(20_000, np.int16), 1000)
+    raw = bytearray(path.read_bytes())
+    raw[21] &= 0xF0
+    raw[22:26] = (5000).to_bytes(4, "big")
+    path.write_bytes(raw)
+    with Sound(path) as sound:
+        assert sum(len(block) for block in sound.blocks()) == pytest.approx(5 * RATE, abs=100)
+    raw[22:26] = bytes(4)
+    path.write_bytes(raw)
+    with pytest.raises(BadInput, match="does not say how long"):
+        Sound(path)

@@ -232,3 +232,16 @@ def test_sound_in_an_address(speech):
             assert (got.status_code, got.json()["error"]["param"]) == (400, "url")
             assert sentence in got.json()["error"]["message"]
         assert post(server, speech, url=data).status_code == 400
+
+
+def test_hours_of_silence_in_a_small_file_are_refused(listening):
+    """As an upload and inside an address: five hours, at 1 kHz."""
+    made = io.BytesIO()
+    soundfile.write(made, np.zeros(5 * 3600 * 1000, np.int16), 1000, format="FLAC")
+    bomb = made.getvalue()
+    assert len(bomb) < 100_000
+    address = "data:audio/flac;base64," + base64.b64encode(bomb).decode()
+    form = {"data": {"url": address}, "files": {"other": b""}}
+    for got in (post(listening, bomb), listening.http.post("/v1/audio/transcriptions", **form)):
+        assert got.status_code == 400
+        assert "240 minutes" in got.json()["error"]["message"]
