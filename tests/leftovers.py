@@ -1,4 +1,4 @@
-"""What a test leaves in the caches of its engines: nothing. For the conftest of each folder that runs engines."""
+"""What a test leaves in the caches of its engines: nothing. For the conftest of a folder that runs engines."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from crane_app.server.guard import Access
 from crane_app.server.run import Server, bound
 from crane_app.server.service import Limits
 from tests.chat_checkpoint import write_chat
-from tests.leftovers import no_cache_is_left, watch  # noqa: F401
 
 OPEN, LIMITS = Access(), Limits()
 
