@@ -111,7 +111,11 @@ class Rows(ABC):
 
     def load(self, saved: Saved) -> int:
         row = self.open(saved.room)
-        self._restore(row, saved.layers)
+        try:
+            self._restore(row, saved.layers)
+        except Exception:
+            self.close(row)
+            raise
         self._lengths[row] = saved.length
         return row
 

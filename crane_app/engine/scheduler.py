@@ -139,14 +139,21 @@ class Scheduler:
             pass
 
     def _evict(self) -> bool:
-        """Take the row of the longest output, so that others may go on; False if one alone has all there is."""
+        """Take the row of the longest output, so that others may go on; False if one alone has all there is.
+
+        One that cannot be saved ends with an error, and leaves its row with the next step.
+        """
         rows = [s for s in self.running if s.slot is not None and s.finish is None]
         if len(rows) < 2:
             return False
         victim = max(rows, key=lambda s: (s.made, s.due, s.choice))
         assert victim.slot is not None
         started = victim.made or victim.flying
-        saved = self.cache.save(victim.slot) if started and not victim.exact else None
+        try:
+            saved = self.cache.save(victim.slot) if started and not victim.exact else None
+        except Exception as error:
+            victim.end("error", known(error))
+            return True
         self.cache.close(victim.slot)
         victim.vacate(saved)
         self.running.remove(victim)

@@ -61,6 +61,7 @@ class StopText:
         for stop in stops:
             self._plant(stop)
         self._link()
+        self._firsts = frozenset(self._next[0])
         self._state = 0  # the longest end of the text so far that begins a stop string
         self._held = ""
         self._cut: int | None = None  # where in `_held` a match begins, while an earlier one may still come
@@ -70,6 +71,8 @@ class StopText:
         """What may be shown now, and whether a stop string was met; after that nothing is shown any more."""
         if self.matched is not None:
             return "", True
+        if not self._state and self._firsts.isdisjoint(text):
+            return text, False  # nothing is held in this state
         start = len(self._held)
         self._held += text
         for end, character in enumerate(text, start + 1):

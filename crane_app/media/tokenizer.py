@@ -52,6 +52,7 @@ class Tokenizer:
         self.bos = _bos(library, config)
         steps = json.loads(library.decoder.__getstate__()) if library.decoder else {"type": "None"}
         self._spellers = tuple(_spellers(file, steps, fused=False))
+        self._pieces: dict[tuple[int, bool], bytes | None] = {}  # those that were asked for: a reply's are few
         byte_level = any(speller is _byte_level for speller in self._spellers)
         self._verbatim: dict[int, bytes] = {}  # not in byte-level spelling, which the library overlooks
         if byte_level:
@@ -115,6 +116,12 @@ class Tokenizer:
             return None
         if id in self._verbatim:
             return self._verbatim[id]
+        key = id, first
+        if key not in self._pieces:
+            self._pieces[key] = self._spelled(id, first)
+        return self._pieces[key]
+
+    def _spelled(self, id: int, first: bool) -> bytes | None:
         token: str | None = self._library.id_to_token(id)
         if token is None:
             return None

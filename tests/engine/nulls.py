@@ -15,10 +15,11 @@ from crane_app.engine.engine import Engine
 from crane_app.engine.loading import Loaded
 from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelved
-from crane_app.engine.null import NullRunner
+from crane_app.engine.null import NullCache, NullRunner
 from crane_app.engine.request import End, ModelCard, Piece, Reason, Resolved, Stream
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.sequence import Sequence
+from crane_app.errors import NotEnoughMemory
 from crane_app.library.store import Store
 from crane_app.media.detokenize import Detokenizer
 
@@ -130,6 +131,50 @@ def alone(
         if cuts and i >= asked.min_tokens:
             return made, text[: min(cuts)], "stop"
     return made, text, "length"
+
+
+class Scarce(NullCache):
+    """A cache whose memory fails for once: so many more allocations succeed, the next one raises, and all after that
+    succeed. Rows, growth, kept blocks, and what is saved, loaded and pasted are counted."""
+
+    def __init__(self, budget: int):
+        super().__init__(budget)
+        self.allocations = self.saved = 0
+        self.left, self.fault = -1, Exception()
+
+    def fail(self, left: int, fault: Exception) -> None:
+        self.left, self.fault = left, fault
+
+    def _count(self, fault: Exception | None = None) -> None:
+        self.allocations += 1
+        self.left -= 1
+        if self.left == -1:
+            raise fault or self.fault
+
+    def _allocate(self, row: int, length: int) -> None:
+        self._count()
+        super()._allocate(row, length)
+
+    def _grow(self, row: int, length: int) -> None:
+        self._count()
+        super()._grow(row, length)
+
+    def _copy(self, row: int, start: int) -> list[int]:
+        self._count(NotEnoughMemory("no block is left"))  # no other error is allowed here
+        return super()._copy(row, start)
+
+    def _write(self, row: int, start: int, blocks: list[list[int]]) -> None:
+        self._count()
+        super()._write(row, start, blocks)
+
+    def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
+        self._count()
+        self.saved += 1
+        return super()._read(row, length)
+
+    def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
+        self._count()
+        super()._restore(row, layers)
 
 
 class NullBackend:

@@ -16,12 +16,13 @@ import pytest
 from crane_app.contract import BLOCK, Drawn, Sampling
 from crane_app.engine import lookup
 from crane_app.engine.generation import generate
+from crane_app.engine.grammar import State, Vocabulary
 from crane_app.engine.loading import Loaded, load
 from crane_app.engine.prefixes import Reuse
-from crane_app.engine.request import Piece, Resolved
+from crane_app.engine.request import Grammar, Piece, Resolved
 from crane_app.engine.scheduler import Plan, Scheduler
 from crane_app.engine.sequence import Sequence
-from tests.engine.nulls import Always
+from tests.engine.nulls import PIECES, Always, Letters
 from tests.models.scramble import golden
 
 CASES = ["near_flat", *(pytest.param(case, marks=pytest.mark.soak) for case in ("qwen3", "mistral"))]
@@ -66,6 +67,7 @@ class Wish:
     choice: int = 0
     top: int = 3
     held: bool = False
+    grammar: State | None = None
 
 
 class Story:
@@ -89,6 +91,7 @@ class Story:
             context=CONTEXT,
             emit=pieces.append,
             arrived=float(len(self.told)),
+            grammar=None if wish.grammar is None else wish.grammar.copy(),
             held=wish.held,
         )
         self.scheduler.add(self.sequences[wish])
@@ -272,32 +275,44 @@ def test_32_requests_with_forced_eviction_are_as_alone(loaded):
 # Guessed
 
 
-@pytest.mark.parametrize("every", [0, 4], ids=["and stays", "and is evicted"])
-def test_guessed_is_as_drawn_one_by_one(loaded, every, monkeypatch):
-    """With guesses that are right for a while and then wrong, of all lengths; log-probabilities too."""
-    asked, rng, known = wishes(loaded, 5, seed=50), random.Random(51), {}
-    asked = [replace(wish, held=False, most=40) for wish in asked]
-    for wish in asked:
-        known[wish.prompt] = [*wish.prompt, *(d.token for d in cold(loaded, wish))]
+class Guessing(Always):
+    """Counts the steps in which all rows decoded and one had guessed."""
 
-    def foresee(tokens: np.ndarray, most: int) -> np.ndarray:
-        whole = next(k for p, k in known.items() if tuple(tokens[: len(p)]) == p)
+    guesses = 0
+
+    def note(self, rows: int, guessed: bool, tokens: int, launched: float) -> None:
+        self.guesses += guessed
+
+
+def foresee(monkeypatch: pytest.MonkeyPatch, loaded: Loaded, replies: dict[Wish, list[Drawn]], seed: int) -> None:
+    """Drafts of all lengths that are what each request will say, two in five with a wrong end."""
+    rng = random.Random(seed)
+    known = {wish.prompt: [*wish.prompt, *(d.token for d in drawn)] for wish, drawn in replies.items()}
+
+    def draft(tokens: np.ndarray, most: int) -> np.ndarray:
+        whole = next(whole for prompt, whole in known.items() if tuple(tokens[: len(prompt)]) == prompt)
         ahead = whole[len(tokens) :][: max(rng.choice([0, 1, 3, most]), 0)][: max(most, 0)]
         if ahead and rng.random() < 0.4:
             ahead[-1] = (ahead[-1] + 1) % loaded.vocabulary
         return np.array(ahead, np.int32)
 
-    monkeypatch.setattr(lookup, "draft", foresee)
-    guesses: list[int] = []
+    monkeypatch.setattr(lookup, "draft", draft)
+
+
+@pytest.mark.parametrize("every", [0, 4], ids=["and stays", "and is evicted"])
+def test_guessed_is_as_drawn_one_by_one(loaded, every, monkeypatch):
+    """With guesses that are right for a while and then wrong, of all lengths; log-probabilities too."""
+    asked = [replace(wish, held=False, most=40) for wish in wishes(loaded, 5, seed=50)]
+    foresee(monkeypatch, loaded, {wish: cold(loaded, wish) for wish in asked}, seed=51)
+    gain = Guessing()
 
     def together(story: Story, asked: list[Wish]) -> None:
         if len(asked) > 1:
-            story.scheduler.gain = Always()
-            monkeypatch.setattr(story.scheduler.gain, "note", lambda rows, guessed, *_: guesses.append(guessed))
+            story.scheduler.gain = gain
         all_at_once(story, asked)
 
     told = assert_as_alone(loaded, together, asked, every)
-    assert sum(guesses) > 8
+    assert gain.guesses > 8
     assert told.scheduler.evictions > 3 or not every
 
 
@@ -422,17 +437,66 @@ def test_evicted_over_a_generated_turn_is_as_if_it_were_not(loaded):
     assert story.scheduler.evictions > 3
 
 
+# All of it
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("every", range(1, 9))
 def test_32_requests_evicted_at_every_kth_step_are_all_as_alone(loaded, every):
-    """All of them, of all lengths, ways of drawing and shared beginnings."""
+    """All of them, of all lengths, ways of drawing and shared beginnings; each is evicted once on average."""
     shared = some_prompt(loaded, 2 * BLOCK + 9, seed=30 + every)
     asked = wishes(loaded, 24, seed=40 + every)
     asked += [Wish((*shared[: 100 * i], i), SAMPLINGS[i % 5], 14, choice=i) for i in range(8)]
-    told = Story(loaded, every)
+    asked = [replace(wish, most=wish.most + 16 * every) for wish in asked]
+    told = crowded(loaded, asked, every)
+    assert_all_as(told, {wish: cold(loaded, wish) for wish in asked})
+    assert told.scheduler.evictions >= len(asked)
+
+
+FEW_AND_ALL = [3, *(pytest.param(k, marks=pytest.mark.soak) for k in (1, 2, 4, 5, 6, 7, 8))]
+
+
+@pytest.mark.parametrize("every", FEW_AND_ALL)
+def test_guesses_grammars_choices_and_what_is_kept_among_evictions_are_as_alone(loaded, every, monkeypatch):
+    """Of 32 requests ten are guessed ahead, six keep to a grammar, eight are choices, eight go on from what is kept."""
+    letters = Vocabulary(Letters(), loaded.vocabulary, ()).compile(Grammar("regex", "[a-h]*"))
+    prompt, shared = (some_prompt(loaded, length, 60 + every) for length in (BLOCK + 30, 2 * BLOCK + 9))
+    asked = [replace(wish, held=False) for wish in wishes(loaded, 10, seed=70 + every)]
+    asked += [replace(wish, grammar=letters) for wish in wishes(loaded, 6, seed=80 + every)]
+    asked += [Wish(prompt, SAMPLINGS[i % 5], 20, choice=i) for i in range(8)]
+    asked += [Wish((*shared[: 80 * i], i), SAMPLINGS[i % 5], 20) for i in range(8)]
+    asked = [replace(wish, most=wish.most + 8 * every) for wish in asked]
+    alone = {wish: cold(loaded, wish) for wish in asked}
+    foresee(monkeypatch, loaded, alone, seed=every)
+    gain = Guessing()
+    told = crowded(loaded, asked, every, gain, before=Wish(shared, Sampling(), 4))
+    assert_all_as(told, alone)
+    spelled = {PIECES[d.token % len(PIECES)] for wish in asked if wish.grammar for d in alone[wish]}
+    assert spelled <= set("abcdefgh")
+    assert told.scheduler.evictions > 8
+    assert sum(told.sequences[wish].cached > 0 for wish in asked) >= 11
+    assert gain.guesses > 8
+
+
+def crowded(
+    loaded: Loaded, asked: list[Wish], every: int, gain: lookup.Gain | None = None, before: Wish | None = None
+) -> Story:
+    """All of them at once, after one that has left its beginning."""
+    told = Story(loaded)
     told.scheduler.most_rows = told.scheduler.cap = 32
+    if before is not None:
+        told.ask(before)
+        while told.scheduler.busy:
+            told.step()
+        del told.told[before]
+    told.every, told.scheduler.gain = every, gain
     all_at_once(told, asked)
-    identical = [got == cold(loaded, wish) for wish, got in told.end().items()]
+    return told
+
+
+def assert_all_as(told: Story, alone: dict[Wish, list[Drawn]]) -> None:
+    """Bitwise; says how many."""
+    identical = [got == alone[wish] for wish, got in told.end().items()]
     print(f"{sum(identical)} of {len(identical)} replies identical, {told.scheduler.evictions} evictions")
+    assert len(identical) == len(alone)
     assert all(identical)
-    assert told.scheduler.evictions > 3

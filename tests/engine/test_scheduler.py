@@ -22,7 +22,7 @@ from crane_app.engine.request import LANES, Resolved
 from crane_app.engine.scheduler import STEP_TOKENS, Plan, Scheduler
 from crane_app.engine.sequence import AGEING
 from crane_app.errors import DeviceLost, NotEnoughMemory
-from tests.engine.nulls import END, VOCABULARY, Letters, Told, alone, resolved, table, told
+from tests.engine.nulls import END, VOCABULARY, Letters, Scarce, Told, alone, resolved, table, told
 
 STOPS = ("ab", "d\n", "e ", "ca", "gd", " a")
 ROW = BLOCK * 8  # bytes of a NullCache row of one block
@@ -40,6 +40,7 @@ class World:
         self.asked: list[tuple[Told, tuple]] = []
         self.works: list[Sequence[Work]] = []
         self.runner = NullRunner(table, VOCABULARY, budget, batched, on_launch=self._launched, on_read=self._read)
+        self.cache = self.runner.cache = Scarce(budget)
         self.scheduler = Scheduler(self.runner, most_rows=rows, **how)
 
     def _launched(self, works: Sequence[Work]) -> None:
@@ -214,6 +215,10 @@ class Anything(RuleBasedStateMachine):
     def squeeze(self, rows):
         """What is held stays held; nothing more is given."""
         self.world.runner.cache.budget = int(rows * ROW)
+
+    @rule(left=st.integers(0, 6), fault=st.sampled_from([NotEnoughMemory, RuntimeError]))
+    def fail_an_allocation(self, left, fault):
+        self.world.cache.fail(left, fault("none is left"))
 
     @invariant()
     def nobody_ends_twice(self):

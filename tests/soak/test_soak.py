@@ -5,21 +5,22 @@ CRANE_SOAK_MINUTES says how many, 10 if not given.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import random
 import statistics
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from crane_app.contract import BLOCK, Work
+from crane_app.contract import BLOCK
 from crane_app.engine.engine import Engine
-from crane_app.engine.request import Asked, End, Part, Request, Stream
+from crane_app.engine.request import Asked, End, Event, Part, Request, Stream
 from tests.chat_checkpoint import SIZE, write_chat
 
 pytestmark = pytest.mark.soak
@@ -28,22 +29,12 @@ MINUTES = float(os.environ.get("CRANE_SOAK_MINUTES", "10"))
 CLIENTS = 32
 ROUND = 48  # requests between two looks at the memory
 ROOM = 24  # blocks for rows and kept beginnings: a quarter of what the clients would like
-MOST_TOKENS = 640  # of a step: prompts, decoding rows, guesses and tokens that run again
 SLACK = 24 * 2**20  # bytes that an allocator may come and go by
 
 
 def resident() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def show_all_shapes(model: Any) -> None:
-    """Steps of every number of tokens: oneDNN keeps kernels for each that it has seen, 1,024 at most."""
-    cache = model.cache
-    for count in range(1, MOST_TOKENS + 1):
-        row = cache.open(count)
-        model.loaded.runner.launch([Work(row, np.full(count, 5, np.int32))]).read()
-        cache.close(row)
 
 
 def a_request(rng: random.Random, beginnings: list[tuple[int, ...]], model: str) -> Request:
@@ -62,23 +53,36 @@ def a_request(rng: random.Random, beginnings: list[tuple[int, ...]], model: str)
 
 def a_round(engine: Engine, rng: random.Random, beginnings: list[tuple[int, ...]], model: str) -> dict[str, int]:
     """ROUND requests, CLIENTS at a time, a third of them cancelled somewhere on the way; how they ended."""
-    left, live, ends = ROUND, [], dict.fromkeys(("stop", "length", "cancelled", "error"), 0)
+    left, ends, news = ROUND, dict.fromkeys(("stop", "length", "cancelled", "error"), 0), threading.Event()
+    live: dict[Stream, float] = {}  # each with how many events its client has patience for
     while left or live:
         while left and len(live) < CLIENTS:
-            live.append(engine.submit(a_request(rng, beginnings, model)))
+            request = a_request(rng, beginnings, model)
+            stream = engine.submit(request)
+            live[stream] = rng.randrange(request.asked.max_tokens) if rng.random() < 1 / 3 else math.inf
+            stream.watch(news.set)
             left -= 1
-        stream: Stream = rng.choice(live)
-        if rng.random() < 0.02:
-            stream.cancel()
-        try:
-            event = stream.get(timeout=0.05)
-        except queue.Empty:
-            continue
-        if isinstance(event, End):
-            ends[event.reason] += 1
-            live.remove(stream)
-            assert event.reason != "error", event.error
+        assert news.wait(60), "nobody has heard anything for a minute"
+        news.clear()
+        for stream in list(live):
+            for event in heard(stream):
+                live[stream] -= 1
+                if isinstance(event, End):
+                    ends[event.reason] += 1
+                    del live[stream]
+                    assert event.reason != "error", event.error
+                elif live[stream] <= 0:
+                    stream.cancel()
     return ends
+
+
+def heard(stream: Stream) -> Iterator[Event]:
+    """What has come by now."""
+    try:
+        while stream.end is None:
+            yield stream.get(timeout=0)
+    except queue.Empty:
+        pass
 
 
 @pytest.mark.timeout(MINUTES * 60 + 600)
@@ -93,7 +97,6 @@ def test_memory_stays_flat_while_clients_come_and_go(backend_name, tmp_path):
     )
     cache = engine._shelf.find(card.name).cache
     cache.budget = ROOM * BLOCK * cache.position_nbytes()
-    engine._ask(lambda: show_all_shapes(engine._shelf.find(card.name)), timeout=1200)
     beginnings = [tuple(rng.randrange(5, SIZE - 5) for _ in range(700)) for _ in range(4)]
     sizes, ends, until = [], dict.fromkeys(("stop", "length", "cancelled", "error"), 0), time.monotonic() + MINUTES * 60
     try:
