@@ -12,6 +12,7 @@ static int64_t block_bytes(int format) {
     switch (format) {
     case Q8_0: return 34;
     case Q4_0: return 18;
+    case Q5_0: return 22;
     case Q4_K: return 144;
     default: return 210;
     }
@@ -20,7 +21,7 @@ static int64_t block_bytes(int format) {
 static int block_columns(int format) { return format == Q4_K || format == Q6_K ? 256 : 32; }
 
 /* Bytes that 32 columns of integers take in a tile. */
-static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : 256; }
+static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : format == Q5_0 ? 320 : 256; }
 
 /* 32 unsigned integers of row r into the bytes of their part of the tile, which are zero so far. */
 static void place(int format, const uint8_t *whole, int r, uint8_t *part) {
@@ -31,6 +32,7 @@ static void place(int format, const uint8_t *whole, int r, uint8_t *part) {
             continue;
         }
         part[k % 16 / 4 * 64 + lane] |= (uint8_t)((whole[k] & 15) << k / 16 * 4);
+        if (format == Q5_0) part[256 + lane] |= (uint8_t)(whole[k] >> 4 << k / 4);
         if (format == Q6_K) part[256 + k % 8 / 4 * 64 + lane] |= (uint8_t)(whole[k] >> 4 << k / 8 * 2);
     }
 }
@@ -39,7 +41,9 @@ static void pack_small(int format, const uint8_t *block, int half, int r, uint8_
     uint8_t whole[32];
     memcpy(tile + 32 * half + 2 * r, block, 2);
     for (int k = 0; k < 32; k++)
-        whole[k] = format == Q8_0 ? (uint8_t)(block[2 + k] + 128) : block[2 + k % 16] >> k / 16 * 4 & 15;
+        if (format == Q8_0) whole[k] = (uint8_t)(block[2 + k] + 128);
+        else if (format == Q4_0) whole[k] = block[2 + k % 16] >> k / 16 * 4 & 15;
+        else whole[k] = (uint8_t)((block[6 + k % 16] >> k / 16 * 4 & 15) | (block[2 + k / 8] >> k % 8 & 1) << 4);
     place(format, whole, r, tile + 64 + part_bytes(format) * half);
 }
 
