@@ -1,6 +1,6 @@
 """Text on a processor: Crane against llama.cpp, on the same random weights in the same file, round by round.
 
-    python -m benchmarks.cpu_decode --llama-bench PATH [--models ...] [--kinds Q4_0 Q8_0 BF16] [--rounds 5]
+    python -m benchmarks.cpu_decode --llama-bench PATH [--models ...] [--kinds ...] [--rounds 5]
 
 A round runs one side right after the other, since a machine's memory speed changes; only ratios within a round
 count, their median and range. llama.cpp runs with its flash attention on and off in the first round, and the faster one
@@ -36,6 +36,7 @@ from crane_app.engine.random_checkpoint import CONFIGS
 from crane_app.engine.random_checkpoint import make as random_weights
 
 PEERS = "openvino, mistralrs and transformers, each with the interpreter that has it"
+MIXES = ("Q4_K_M",)  # of several types in one file
 STREAM = 2**28  # bytes read to see what the memory gives
 Run = Callable[[], float]  # tokens a second
 
@@ -55,7 +56,7 @@ class Case:
 
 
 CASES = (
-    Case(context=128, wanted={"Q4_0": 1.4, "Q8_0": 1.2, "BF16": 1.15}),
+    Case(context=128, wanted={"Q4_0": 1.4, "Q8_0": 1.2, "Q4_K_M": 1.3, "BF16": 1.15}),
     Case(context=2048, steps=16, wanted={"Q4_0": 1.8, "Q8_0": 1.3}),
     Case(context=128, batch=8, steps=12, wanted={"Q4_0": 2.0, "Q8_0": 1.5}),
     Case(prompt=512, wanted=dict.fromkeys(("Q4_0", "Q8_0", "BF16"), 1.8)),
@@ -120,6 +121,22 @@ class Ours:
         for start in range(0, tokens, BLOCK):
             part = np.arange(start, min(start + BLOCK, tokens), dtype=np.int32) % 1000 + 5
             self.loaded.runner.launch([Work(row, part)]).read()
+
+
+def file_of(name: str, kind: str, folder: Path, bench: str | None) -> Path | None:
+    """The model's file of that kind. A mix of types is llama.cpp's own to make: None where it cannot."""
+    source = random_weights(name, folder)
+    if kind not in MIXES:
+        return _random_gguf.make(name, kind, source, folder)
+    quantize = Path(bench).with_name("llama-quantize") if bench else None
+    if quantize is None or not quantize.exists():
+        return None
+    target = folder / f"{name}-{kind.lower()}.gguf"
+    if not target.exists():
+        part = target.with_suffix(".part")
+        _told([quantize, _random_gguf.make(name, "BF16", source, folder), part, kind])
+        part.rename(target)
+    return target
 
 
 def theirs(bench: str, file: Path, case: Case, threads: int, flash: int) -> float | None:
@@ -242,7 +259,7 @@ def line(name: str, kind: str, case: Case, found: dict) -> str:
     if wanted and found["ratio"]:
         verdict = f"wanted {wanted}: {'met' if statistics.median(found['ratio']) >= wanted else 'NOT MET'}"
     return (
-        f"{name:13} {kind:5} {case!s:23} crane {spread('crane', '6.1f'):26} llama.cpp {spread('llama.cpp', '6.1f'):26} "
+        f"{name:13} {kind:6} {case!s:23} crane {spread('crane', '6.1f'):26} llama.cpp {spread('llama.cpp', '6.1f'):26} "
         f"ratio {spread('ratio', '.2f'):20} share {spread('share', '.0%'):18} "
         f"of {spread('bandwidth', '.0f')} GB/s {verdict}"
     )
@@ -270,7 +287,7 @@ def beside(name: str, found: dict) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", choices=sorted(CONFIGS), default=["qwen3-0.6b", "qwen2.5-0.5b"])
-    parser.add_argument("--kinds", nargs="+", default=["Q4_0", "Q8_0", "BF16"])
+    parser.add_argument("--kinds", nargs="+", default=["Q4_0", "Q8_0", "Q4_K_M", "BF16"])
     parser.add_argument("--rounds", type=int, default=5, help="of the short cases; the long ones have half as many")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--llama-bench", default=shutil.which("llama-bench"))
@@ -286,9 +303,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
         for name in args.models:
-            source = random_weights(name, folder)
             for kind in args.kinds:
-                file = _random_gguf.make(name, kind, source, folder)
+                file = file_of(name, kind, folder, args.llama_bench)
+                if file is None:
+                    print(f"{name} {kind}: skipped, llama-quantize is not beside llama-bench", flush=True)
+                    continue
                 ours = Ours(file, args.threads)
                 print(f"{name} {kind}: {native.kernels()}, loaded in {ours.seconds:.1f} s", flush=True)
                 peers = list(others(args.peers, source, file, args.threads))
@@ -305,7 +324,7 @@ def main() -> int:
                     peer.close()
                 kept = beside_others(ours, max(args.rounds // 2, 1))
                 print(
-                    f"{name:13} {kind:5} beside a busy process on each core it keeps {statistics.median(kept):.0%} "
+                    f"{name:13} {kind:6} beside a busy process on each core it keeps {statistics.median(kept):.0%} "
                     f"[{min(kept):.0%} - {max(kept):.0%}] of its speed; wanted 35%",
                     flush=True,
                 )

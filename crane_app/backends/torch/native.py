@@ -16,9 +16,9 @@ import torch
 
 from crane_app.host import Blocks, Packed, Scheme
 
-FORMS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "A4_BF16", "A4_F16", "A8_BF16", "A8_F16")
+FORMS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q5_0", "Q4_K", "Q6_K", "A4_BF16", "A4_F16", "A8_BF16", "A8_F16")
 FORMATS = {name: number for number, name in enumerate(FORMS)}
-BLOCKS = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")  # of GGUF
+BLOCKS = ("Q8_0", "Q4_0", "Q5_0", "Q4_K", "Q6_K")  # of GGUF
 GROUPS = {(4, "bfloat16"): "A4_BF16", (4, "float16"): "A4_F16", (8, "bfloat16"): "A8_BF16", (8, "float16"): "A8_F16"}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 STRIP = 16  # rows that are multiplied together

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum format { F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K, A4_BF16, A4_F16, A8_BF16, A8_F16, FORMATS };
+enum format { F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q4_K, Q6_K, A4_BF16, A4_F16, A8_BF16, A8_F16, FORMATS };
 
 /* A matrix [rows, columns] in strips of 16 rows (pack.c says how a strip lies).
    bias: [rows], or NULL. */

@@ -12,6 +12,7 @@ static int64_t block_bytes(int format) {
     switch (format) {
     case Q8_0: return 34;
     case Q4_0: return 18;
+    case Q5_0: return 22;
     case Q4_K: return 144;
     default: return 210;
     }
@@ -20,7 +21,7 @@ static int64_t block_bytes(int format) {
 static int block_columns(int format) { return format == Q4_K || format == Q6_K ? 256 : 32; }
 
 /* Bytes that 32 columns of integers take in a tile. */
-static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : 256; }
+static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : format == Q5_0 ? 320 : 256; }
 
 /* Four integers of a byte each, as one word. */
 static inline uint32_t four(const uint8_t *at) {
@@ -42,6 +43,11 @@ static inline void place(int format, const uint8_t *whole, int r, uint8_t *part)
         uint32_t low = four(whole + 4 * i) & 0x0f0f0f0f, high = four(whole + 16 + 4 * i) & 0x0f0f0f0f;
         put(part + 64 * i, low | high << 4);
     }
+    if (format == Q5_0) {
+        uint32_t word = 0;
+        for (int k = 0; k < 8; k++) word |= (four(whole + 4 * k) >> 4 & 0x01010101) << k;
+        put(part + 256, word);
+    }
     for (int i = 0; format == Q6_K && i < 2; i++) {
         uint32_t word = 0;
         for (int k = 0; k < 4; k++) word |= (four(whole + 8 * k + 4 * i) >> 4 & 0x03030303) << 2 * k;
@@ -52,7 +58,12 @@ static inline void place(int format, const uint8_t *whole, int r, uint8_t *part)
 static void pack_small(int format, const uint8_t *block, int half, int r, uint8_t *tile) {
     uint8_t *part = tile + 64 + part_bytes(format) * half + 4 * r;
     memcpy(tile + 32 * half + 2 * r, block, 2);
-    if (format == Q4_0) /* the same order of bits */
+    if (format == Q5_0) {
+        uint8_t whole[32];
+        for (int k = 0; k < 32; k++)
+            whole[k] = (uint8_t)((block[6 + k % 16] >> k / 16 * 4 & 15) | (block[2 + k / 8] >> k % 8 & 1) << 4);
+        place(format, whole, r, part - 4 * r);
+    } else if (format == Q4_0) /* the same order of bits */
         for (int i = 0; i < 4; i++) put(part + 64 * i, four(block + 2 + 4 * i));
     else
         for (int i = 0; i < 8; i++) put(part + 64 * i, four(block + 2 + 4 * i) ^ 0x80808080);

@@ -25,15 +25,18 @@ INLINE void expand_tile(int format, const uint8_t *tile, float *out) {
             v_store(pairs + 16, v_load_bf16(halves + 16 * k + 16));
             for (int i = 0; i < 32; i++) out[16 * (k + i % 2) + i / 2] = pairs[i];
         }
-    } else if (format == Q8_0 || format == Q4_0) {
+    } else if (format == Q8_0 || format == Q4_0 || format == Q5_0) {
         for (int half = 0; half < 2; half++) {
             v16 scale = v_load_f16(halves + 16 * half);
-            const uint8_t *bytes = tile + 64 + half * (format == Q8_0 ? 512 : 256);
+            const uint8_t *bytes = tile + 64 + half * (format == Q8_0 ? 512 : format == Q5_0 ? 320 : 256);
             for (int k = 0; k < 32; k++) {
                 float values[16];
                 for (int r = 0; r < 16; r++) {
                     int at = format == Q8_0 ? k / 4 * 64 + r * 4 + k % 4 : k % 16 / 4 * 64 + r * 4 + k % 4;
-                    values[r] = format == Q8_0 ? (float)(bytes[at] - 128) : (float)((bytes[at] >> k / 16 * 4 & 15) - 8);
+                    int low = bytes[at] >> k / 16 * 4 & 15;
+                    if (format == Q8_0) values[r] = (float)(bytes[at] - 128);
+                    else if (format == Q4_0) values[r] = (float)(low - 8);
+                    else values[r] = (float)((low | (bytes[256 + r * 4 + k % 4] >> k / 4 & 1) << 4) - 16);
                 }
                 v_store(out + 16 * (32 * half + k), v_mul(v_load(values), scale));
             }
@@ -141,6 +144,31 @@ INLINE void dot_q4_0(const uint8_t *strip, int columns, int n, const uint8_t *co
         }
 }
 
+INLINE void dot_q5_0(const uint8_t *strip, int columns, int n, const uint8_t *const *x, v16 *sum) {
+    for (int r = 0; r < n; r++) sum[r] = v_set(0);
+    for (int tile = 0; tile < columns / 64; tile++, strip += 64 + 640)
+        for (int half = 0; half < 2; half++) {
+            int block = 2 * tile + half;
+            const uint8_t *part = strip + 64 + 320 * half;
+            v16 scale = v_load_f16((const uint16_t *)strip + 16 * half);
+            b64 five[8], top = b_load(part + 256);
+            for (int j = 0; j < 4; j++) {
+                b64 bytes = b_load(part + 64 * j);
+                five[j] = b_or(b_and(bytes, 15), b_left(top, 4 - j, 16));
+                five[4 + j] = b_or(b_right(bytes, 4, 15), b_right(top, j, 16));
+            }
+            for (int r = 0; r < n; r++) {
+                const int32_t *four = (const int32_t *)(x[r] + 32 * block);
+                w16 low = w_add(offset_of(x[r], columns, block), offset_of(x[r], columns, block)), high = w_set(0);
+                for (int j = 0; j < 4; j++) {
+                    low = w_dot4(low, five[j], four[j]);
+                    high = w_dot4(high, five[4 + j], four[4 + j]);
+                }
+                sum[r] = scaled(w_add(low, high), scale, x[r], columns, block, sum[r]);
+            }
+        }
+}
+
 /* 32 columns of 8-bit integers. */
 INLINE w16 dot_bytes(const uint8_t *bytes, const int32_t *four, w16 even) {
     w16 odd = w_set(0);
@@ -244,6 +272,7 @@ INLINE void dot_strip(int format, int exact, const uint8_t *strip, int columns, 
     else if (format == BF16) dot_halves(strip, columns, n, x, sum);
     else if (format == Q8_0) dot_q8_0(strip, columns, n, x, sum);
     else if (format == Q4_0) dot_q4_0(strip, columns, n, x, sum);
+    else if (format == Q5_0) dot_q5_0(strip, columns, n, x, sum);
     else if (format >= A4_BF16) dot_affine(format, strip, columns, n, x, sum);
     else if (format == Q4_K) dot_q4_k(strip, columns, n, x, sum);
     else dot_q6_k(strip, columns, n, x, sum);
@@ -272,13 +301,14 @@ typedef void (*multiply_rows)(int, const uint8_t *, int, int, const uint8_t *con
         multiply(f, 1, w, count, columns, N, x, y); \
     }
 #define FOR_FORMAT(F) FOR_ROWS(F, 1) FOR_ROWS(F, 2) FOR_ROWS(F, 4) FOR_ROWS(F, 8)
-FOR_FORMAT(F32) FOR_FORMAT(F16) FOR_FORMAT(BF16) FOR_FORMAT(Q8_0) FOR_FORMAT(Q4_0) FOR_FORMAT(Q4_K) FOR_FORMAT(Q6_K)
-FOR_FORMAT(A4_BF16) FOR_FORMAT(A4_F16) FOR_FORMAT(A8_BF16) FOR_FORMAT(A8_F16)
+FOR_FORMAT(F32) FOR_FORMAT(F16) FOR_FORMAT(BF16) FOR_FORMAT(Q8_0) FOR_FORMAT(Q4_0) FOR_FORMAT(Q5_0) FOR_FORMAT(Q4_K)
+FOR_FORMAT(Q6_K) FOR_FORMAT(A4_BF16) FOR_FORMAT(A4_F16) FOR_FORMAT(A8_BF16) FOR_FORMAT(A8_F16)
 EXACT_FOR_ROWS(1) EXACT_FOR_ROWS(2) EXACT_FOR_ROWS(4) EXACT_FOR_ROWS(8)
 
 #define OF(F) [F] = {multiply_##F##_1, multiply_##F##_2, multiply_##F##_4, multiply_##F##_8}
 static const multiply_rows rounded[FORMATS][4] = {
-    OF(F32), OF(F16), OF(BF16), OF(Q8_0), OF(Q4_0), OF(Q4_K), OF(Q6_K), OF(A4_BF16), OF(A4_F16), OF(A8_BF16), OF(A8_F16),
+    OF(F32), OF(F16), OF(BF16), OF(Q8_0), OF(Q4_0), OF(Q5_0), OF(Q4_K), OF(Q6_K), OF(A4_BF16), OF(A4_F16), OF(A8_BF16),
+    OF(A8_F16),
 };
 static const multiply_rows exactly[4] = {multiply_exact_1, multiply_exact_2, multiply_exact_4, multiply_exact_8};
 

@@ -6,6 +6,8 @@
    BF16   32 x [16][2]: neighbouring columns side by side.
    Q8_0   scales f16 [2][16], then for each 32 columns [8][16][4] bytes, the integer + 128.
    Q4_0   scales f16 [2][16], then for each 32 columns [4][16][4] bytes: columns 0-15 in the low bits, 16-31 in the high.
+   Q5_0   scales as Q8_0, then for each 32 columns the low four bits as Q4_0, and the fifth as [16][4] bytes, of which bit i
+          belongs to columns 4i...
    A4_*   MLX's affine groups of 64 columns and more: scales [16] and biases [16] in the 16-bit type of the name, then the
           integers as in Q4_0.
    A8_*   the same with the integers as in Q8_0, but as they are.
@@ -30,6 +32,7 @@ static inline int64_t tile_bytes(int format) {
     case F32: return 64 * 64;
     case F16: case BF16: return 64 * 32;
     case Q8_0: return 64 + 1024;
+    case Q5_0: return 64 + 640;
     case Q4_0: case A4_BF16: case A4_F16: return 64 + 512;
     case A8_BF16: case A8_F16: return 64 + 1024;
     case Q4_K: return 64 + 256 + 2048;
@@ -48,7 +51,7 @@ enum prepared { FLOATS, HALVES, EIGHTS, LARGE, SIXTEENS };
 
 static inline int prepared_for(int format, int exact) {
     if (exact || format == F32 || format == F16) return FLOATS;
-    return format == BF16 ? HALVES : format == Q4_0 ? EIGHTS : format == Q8_0 ? LARGE : SIXTEENS;
+    return format == BF16 ? HALVES : format == Q4_0 || format == Q5_0 ? EIGHTS : format == Q8_0 ? LARGE : SIXTEENS;
 }
 
 /* Where the scales and the sums of prepared integers begin. */
