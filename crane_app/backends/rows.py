@@ -13,7 +13,9 @@ from crane_app.errors import NotEnoughMemory
 
 
 class Rows(ABC):
-    """Bookkeeping shared by the caches. `budget` is the most bytes the cache may hold."""
+    """Bookkeeping shared by the caches. `budget` is the most bytes the cache may hold; itemsize: bytes of a number."""
+
+    _scale = 0  # bytes beside the numbers of each key and each value
 
     def __init__(self, layout: Layout, itemsize: int, budget: int):
         self.layout = layout
@@ -100,7 +102,7 @@ class Rows(ABC):
 
     def position_nbytes(self) -> int:
         """Bytes of one position of one row over all layers."""
-        return sum(2 * s.heads * s.dim * self._itemsize for s in self.layout if s.kind != "memory")
+        return sum(2 * s.heads * (s.dim * self._itemsize + self._scale) for s in self.layout if s.kind != "memory")
 
     def _afford(self, nbytes: int) -> None:
         if self.nbytes() + nbytes > self.budget:

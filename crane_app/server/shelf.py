@@ -33,6 +33,13 @@ class Stored:
     backend: str | None = None
     device: str = "auto"
     dtype: str | None = None
+    quantize: str | None = None
+    exact: bool = False
+    kv_cache: str = "auto"
+
+    @property
+    def how(self) -> tuple[str | None, str, str | None, str | None, bool, str]:
+        return self.backend, self.device, self.dtype, self.quantize, self.exact, self.kv_cache
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ class Offer:
         async with self._loading.setdefault(name, asyncio.Lock()):
             if name not in self._gone and any(o.card.name == name for o in await self.all()):
                 return
-            stream = self._engine.load(stored.folder, name, stored.backend, stored.device, stored.dtype)
+            stream = self._engine.load(stored.folder, name, *stored.how)
             try:
                 async for event in events(stream):
                     if isinstance(event, Part):
@@ -163,7 +170,8 @@ class Offer:
         if card is None or name in self._gone:
             return
         if any(offered.card.name == name for offered in self._own.values()):
-            self._gone[name] = Stored(card.folder, card.context, card.backend, card.device, card.dtype)
+            how = card.backend, card.device, card.dtype, card.quantize, card.exact, card.kv_cache
+            self._gone[name] = Stored(card.folder, card.context, *how)
         else:
             self._mine.discard(name)
         self._asked = float("-inf")

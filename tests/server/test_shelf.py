@@ -82,7 +82,7 @@ def test_a_model_on_disk_is_listed_and_loaded_when_it_is_asked_for(stocked):
     assert stocked.engine.loads == []
     assert ask(stocked, "other").json()["model"] == "other"
     assert ask(stocked, "other").json()["choices"][0]["message"]["content"] == "Hi"
-    assert stocked.engine.loads == [("/other", "other", None, "auto", None)]
+    assert stocked.engine.loads == [("/other", "other", None, "auto", None, None, False, "auto")]
     assert "loaded" not in stocked.http.get("/v1/models/other").json()
     assert ask(stocked, None).json()["model"] == "tiny"
 
@@ -138,7 +138,7 @@ def test_a_model_that_nobody_asks_for_leaves_and_comes_back():
         assert gone(server, "other")
         assert {model["id"] for model in server.http.get("/v1/models").json()["data"]} >= {"mine", "other", "theirs"}
         assert ask(server, "mine").json()["model"] == "mine"
-        assert engine.loads[-1] == (CARD.folder, "tiny", CARD.backend, CARD.device, CARD.dtype)
+        assert engine.loads[-1] == (CARD.folder, "tiny", CARD.backend, CARD.device, CARD.dtype, None, False, "auto")
         assert ask(server, "other").status_code == 200
         assert "theirs" not in engine.unloads
 
