@@ -47,8 +47,8 @@ the Origin.
 - A tool that must be called is called, with arguments that fit its schema, in the form that the chat template shows:
   JSON between `<tool_call>` tags (Qwen, Hermes), `<function=...>` (Qwen3-Coder), a list between `<tool_calls>` tags
   (Hunyuan). Under `auto` a call is what can be read as one, and all else stays text; in a stream the arguments come as
-  they are written, so that a call which breaks off in them has been told already. `strict` of a function is enforced
-  where a call is.
+  they are written, so that a call which breaks off in them has been told already. With a `strict`
+  function every call has the right form, and those of strict ones have arguments that fit their schema.
 - Pictures and sound in messages are refused until a model here reads them. Paths are never opened, and addresses are
   fetched with --allow-url-fetch only, where they are on the internet.
 """

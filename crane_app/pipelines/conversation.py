@@ -17,7 +17,7 @@ from typing import Any
 from crane_app.engine.defaults import resolve
 from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import Asked, ModelCard, Part, Progress, Stream
-from crane_app.errors import BadInput, CraneError
+from crane_app.errors import BadCheckpoint, BadInput, CraneError, ModelNotFound, NotEnoughMemory, Unsupported
 from crane_app.library.chats import Chats, Turn
 from crane_app.library.export import with_attachments
 from crane_app.library.models import name_of
@@ -28,6 +28,7 @@ KEEP_S = 0.5
 TRIES = 2
 ENDPOINT = "app"
 KNOBS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+WRONG_MODEL = (BadInput, BadCheckpoint, ModelNotFound, NotEnoughMemory, Unsupported)  # another one would do
 STATES = {"stop": "done", "length": "length", "cancelled": "stopped", "error": "error"}
 
 
@@ -52,7 +53,10 @@ class Loading:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an answer ended. state: as in library.chats.Turn; error: a sentence; unkept: why it is not on disk, or ""."""
+    """How an answer ended. state: as in library.chats.Turn; error: a sentence; unkept: why it is not on disk, or "".
+
+    facts: of the answer; under "remedy" the view where something can be done about an error.
+    """
 
     state: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -103,7 +107,10 @@ class Answer:
         return Ending(ending.state, ending.facts, ending.error, self._unkept)
 
     def _made(self, engine: EngineLike) -> Generator[Loading | Said, None, Ending]:
-        card = yield from loaded(engine, self._model, lambda: self._stopped)
+        try:
+            card = yield from loaded(engine, self._model, lambda: self._stopped)
+        except WRONG_MODEL as error:
+            return Ending("error", {"error": str(error), "remedy": "models"}, str(error))
         if card is None:
             return Ending("stopped")
         chat = Chat(engine, card.name, ENDPOINT)

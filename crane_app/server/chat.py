@@ -137,7 +137,7 @@ async def _grammar(call: Call, choice: Choice, grammar: Grammar | None, model: s
     """What an answer is held to, once calls of tools are thought of."""
     if choice.must and grammar is not None:
         raise refused(grammar.field, f"{grammar.field} is for an answer, and tool_choice wants a call instead of one.")
-    if choice.must:
+    if choice.must or (choice.strict and grammar is None):
         return calling(choice, await call.service.templates.form(model), parallel)
     if not choice.tools or grammar is None:
         return grammar

@@ -1,4 +1,4 @@
-"""The tools of a request: checked, and where one must be called, the grammar of what may be said then."""
+"""The tools of a request: checked, and the grammar of what may be said where one must be called or one is strict."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from crane_app.server.problems import refused
 
 MOST, CALLS = 128, 16  # tools offered, and calls in one answer that must call
 Form = Literal["json", "xml", "list"]  # see calls.py
+TAGS: dict[Form, str] = {"json": "<tool_call>", "xml": "<tool_call>", "list": "<tool_calls>"}
+ANY: dict[str, Any] = {"type": "object"}
 # As chat templates write JSON, so that nothing is left to chance between two tokens of it.
 TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -49,15 +51,19 @@ def _tool(value: Any) -> dict[str, Any]:
         raise ValueError(f"has a function called '{name:.64}'; letters, digits, _, . and - may be used")
     if not isinstance(tool["function"].get("parameters", {}), dict | None):
         raise ValueError(f"has parameters of {name} that are no JSON schema")
+    if not isinstance(tool["function"].get("strict"), bool | None):
+        raise ValueError(f"has a strict of {name} that is neither true nor false")
     return tool
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which tools may be called: schemas by name. must: one of them has to be."""
+    """Which tools may be called: schemas by name. must: one of them has to be. strict: the names of those whose
+    arguments fit their schema even where no call is asked for."""
 
     tools: Mapping[str, Any]
     must: bool = False
+    strict: frozenset[str] = frozenset()
 
 
 @shaped(anyOf=[
@@ -83,33 +89,52 @@ def chosen(given: Mapping[str, Any]) -> Choice:
     if "tool_choice" in given and not schemas:
         raise refused("tool_choice", f"tool_choice is {how.lstrip(':')}, but no tools are given. Give some.")
     if not how.startswith(":"):
-        return Choice(schemas, how == "required")
+        strict = frozenset(tool["function"]["name"] for tool in tools if tool["function"].get("strict"))
+        return Choice(schemas, how == "required", strict)
     if how[1:] not in schemas:
         raise refused("tool_choice", f"tool_choice names {how[1:]:.64}, which is not among the tools.")
     return Choice({how[1:]: schemas[how[1:]]}, True)
 
 
 def calling(choice: Choice, form: Form, parallel: bool, answer: Grammar | None = None) -> Grammar:
-    """The grammar of calls in a model's form: one, or with `parallel` some; or of an answer where none must be made."""
-    rules = [_rule(number, name, schema, form) for number, (name, schema) in enumerate(choice.tools.items())]
-    names = " | ".join(f"tool_{number}" for number in range(len(rules)))
-    between = '", "' if form == "list" else r'"\n"'
-    calls = f"call ({between} call){{0,{CALLS - 1}}}" if parallel else "call"
-    calls = f'"<tool_calls>[" {calls} "]</tool_calls>"' if form == "list" else calls
-    lines = [f"start: calls{'' if answer is None else ' | answer'}", f"calls: {calls}", f"call: {names}", *rules]
+    """The grammar of calls in a model's form: one, or with `parallel` some; or of an answer where none must be made.
+
+    Without an answer to hold to and where none must be made, a call stands anywhere in a text, and each as it should.
+    """
+    rules = [_rule(number, name, schema, form) for number, (name, schema) in enumerate(_told(choice, answer).items())]
+    tag, names = TAGS[form], " | ".join(f"tool_{number}" for number in range(len(rules)))
+    if form == "list":
+        more = f' (", " one_call){{0,{CALLS - 1}}}' if parallel else ""
+        rules += [f'one_call: {names}\nbody: "[" one_call{more} "]</tool_calls>"']
+    else:
+        rules += [f"body: {names}"]
+    if answer is None and not choice.must:
+        some = "(said body)*" if parallel else "(said body)?"
+        text = "/(?s:.*)/ & ~/(?s:.*<tool_calls?>.*)/"  # no call is read in it
+        start = f'start: {some} REST\nsaid[suffix="{tag}"]: {text}\nREST: {text}'
+        return Grammar("lark", "\n".join([start, *rules]), field="tools")
+    more = f' ("\\n" "{tag}" body){{0,{CALLS - 1}}}' if parallel and form != "list" else ""
+    lines = [f"start: calls{'' if answer is None else ' | answer'}", f'calls: "{tag}" body{more}', *rules]
     if answer is not None:
         lines.append(f"answer: %json {answer.text or json.dumps({'type': 'object'})}")
     return Grammar("lark", "\n".join(lines), field="tools" if answer is None else answer.field)
 
 
+def _told(choice: Choice, answer: Grammar | None) -> dict[str, Any]:
+    """What each function's arguments are held to: ANY where nothing asks for more."""
+    held = choice.must or answer is not None
+    return {name: schema if held or name in choice.strict else ANY for name, schema in choice.tools.items()}
+
+
 def _rule(number: int, name: str, schema: Any, form: Form) -> str:
+    """A call without the tag that it begins with."""
     if (schema or {}).get("type", "object") != "object":
         raise refused("tools", f"tools has parameters of {name} that are no object, and arguments always are.")
     if form == "xml":
         return _function(number, name, schema or {})
     before, after = f'{{"name": {json.dumps(name)}, "arguments": ', "}"
     if form == "json":
-        before, after = f"<tool_call>\n{before}", f"{after}\n</tool_call>"
+        before, after = f"\n{before}", f"{after}\n</tool_call>"
     return (
         f"tool_{number}: {json.dumps(before)} args_{number} {json.dumps(after)}\nargs_{number}: %json {_tight(schema)}"
     )
@@ -123,12 +148,17 @@ def _tight(schema: Any) -> str:
 
 def _function(number: int, name: str, schema: Mapping[str, Any]) -> str:
     """Qwen3-Coder's form: each parameter by itself, those that may be left out with a question mark."""
+    line = f"tool_{number}: {json.dumps(f'{chr(10)}<function={name}>{chr(10)}')}"
+    if schema is ANY:
+        rule, suffix = f"p_{number}", json.dumps("\n</parameter>\n")
+        value = f'{rule}: "<parameter=" /[^>\\n]+/ ">\\n" {rule}_v\n{rule}_v[suffix={suffix}]: /(?s:.*)/'
+        return f'{line} {rule}* "</function>\\n</tool_call>"\n{value}'
     properties = schema.get("properties") or {}
     needed = schema.get("required") or []
     if not isinstance(properties, dict) or not isinstance(needed, list):
         raise refused("tools", f"tools has parameters of {name} that are no JSON schema.")
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    line, rules = f"tool_{number}: {json.dumps(f'<tool_call>{chr(10)}<function={name}>{chr(10)}')}", []
+    rules: list[str] = []
     for place, (key, wanted) in enumerate(properties.items()):
         rule = f"p_{number}_{place}"
         line += f" {rule}" + ("" if key in needed else "?")

@@ -178,7 +178,8 @@ class Notice(QFrame):
 
     retried = Signal()
 
-    def __init__(self, retry: str):
+    def __init__(self, retry: str, other: QAction | None = None):
+        """other: what may help where trying again does not."""
         super().__init__()
         self.setProperty("look", "notice")
         self._icon = QLabel()
@@ -192,12 +193,17 @@ class Notice(QFrame):
         row.setSpacing(SPACE)
         row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self._words, 1)
+        self._other = None if other is None else button(other)
+        if self._other is not None:
+            row.addWidget(self._other, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self._button, 0, Qt.AlignmentFlag.AlignTop)
         self._draw()
         self.hide()
 
-    def tell(self, words: str, retry: str = "") -> None:
-        """Show the sentence, or nothing for ""; retry: another name for the button."""
+    def tell(self, words: str, retry: str = "", other: bool = False) -> None:
+        """Show the sentence, or nothing for ""; retry: another name for the button; other: show the other one too."""
+        if self._other is not None:
+            self._other.setVisible(other)
         if retry and retry != self._retry.text():
             self._retry.setText(retry)
             self._retry.setIconText(retry)

@@ -15,7 +15,7 @@ import pytest
 
 from crane_app.cli.messages import read_messages
 from crane_app.engine.request import End, Event, Job, ModelCard, Part, Piece, Progress, Request, Stream, Usage, failed
-from crane_app.errors import BadCheckpoint, CraneError, DeviceLost
+from crane_app.errors import BadCheckpoint, CraneError, DeviceLost, NotEnoughMemory
 from crane_app.library.chats import Attachment, Chats, Turn
 from crane_app.pipelines import conversation
 from crane_app.pipelines.conversation import Answer, Ending, Loading, Model, as_command, messages_of, title_of
@@ -184,9 +184,14 @@ def test_an_error_is_a_sentence_in_the_history_beside_what_came(chats, turn, err
     assert (kept.text, kept.state, kept.facts["error"]) == ("Well", "error", str(error))
 
 
-def test_a_model_that_does_not_load_is_told(chats, turn):
-    _, ending = run(Answer(chats, turn, MODEL), Engine(load=(failed(BadCheckpoint("No weights.")),)))
-    assert (ending.state, ending.error) == ("error", "No weights.")
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [(BadCheckpoint("No weights."), "models"), (NotEnoughMemory("No room."), "models"), (DeviceLost("Gone."), None)],
+)
+def test_a_model_that_does_not_load_is_told_and_where_to_find_another(chats, turn, error, remedy):
+    _, ending = run(Answer(chats, turn, MODEL), Engine(load=(failed(error),)))
+    assert (ending.state, ending.error, ending.facts.get("remedy")) == ("error", str(error), remedy)
+    assert chats.turn(turn.id).facts.get("remedy") == remedy
 
 
 def test_without_a_model_the_sentence_says_what_to_do(chats, turn):

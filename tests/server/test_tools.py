@@ -6,11 +6,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from openai import pydantic_function_tool
 from pydantic import BaseModel
 
 from crane_app.engine.engine import Engine
+from crane_app.engine.grammar import Vocabulary
+from crane_app.engine.request import Grammar
+from crane_app.server import tools
+from crane_app.server.tools import Choice
 from tests.chat_checkpoint import CHATML, write_chat
 from tests.server.conftest import Serving, loaded, serving
 from tests.server.scripted import Scripted, said
@@ -69,7 +74,7 @@ def check(call: Any) -> None:
 
 
 def ask(server: Serving, **fields: Any) -> Any:
-    return server.openai().chat.completions.create(model="tiny", messages=HELLO, tools=TOOLS, **{**WARM, **fields})
+    return server.openai().chat.completions.create(model="tiny", messages=HELLO, **{"tools": TOOLS, **WARM, **fields})
 
 
 @pytest.mark.parametrize("parallel", [False, True])
@@ -165,6 +170,65 @@ def test_a_grammar_that_needs_a_call_and_an_answer_at_once_is_refused(calling):
         more = {"tool_choice": "required"} if "tools" in fields else {}
         got = calling.http.post("/v1/chat/completions", json={"messages": HELLO, "tools": TOOLS, **more, **fields})
         assert (got.status_code, got.json()["error"]["param"]) == (400, param), got.text
+
+
+# Strict functions under auto
+
+LAMP = {"type": "function", "function": {"name": "lamp", "strict": True, "parameters": SWITCH}}
+CALLS = {
+    "json": '<tool_call>\n{"name": "%s", "arguments": {"%s": "attic", "on": true}}\n</tool_call>',
+    "xml": "<tool_call>\n<function=%s>\n<parameter=%s>\nattic\n</parameter>\n<parameter=on>\ntrue\n</parameter>\n"
+    "</function>\n</tool_call>",
+    "list": '<tool_calls>[{"name": "%s", "arguments": {"%s": "attic", "on": true}}]</tool_calls>',
+}
+
+
+class Bytes:
+    """A token for each byte, and 256 for <tool_call>."""
+
+    def piece(self, id: int, first: bool = False, special: bool = False) -> bytes | None:
+        return bytes([id]) if id < 256 else b"<tool_call>" if id == 256 else None
+
+
+def says(grammar: Grammar, words: str, tag: int | None = None) -> bool:
+    """Whether the grammar lets this be said and ended. tag: a token to say <tool_call> with."""
+    state = Vocabulary(Bytes(), 258, (257,)).compile(grammar)
+    ids = [*words.replace("<tool_call>", "\0").encode()] if tag else [*words.encode()]
+    for id in [*(tag if tag and id == 0 else id for id in ids), 257]:
+        if not state.allowed()[id // 32] >> np.uint32(id % 32) & 1:
+            return False
+        if id != 257:
+            state.take(id)
+    return True
+
+
+@pytest.mark.parametrize("form", list(CALLS))
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_strict_function_is_called_rightly_or_not_at_all(form, parallel):
+    held = Choice({"lamp": SWITCH, "free": None}, strict=frozenset(["lamp"]))
+    grammar, call = tools.calling(held, form, parallel), CALLS[form]
+    right = call % ("lamp", "room")
+    assert all(says(grammar, words) for words in ("", "Hello", "a < b, <tool_ and <function=x>"))
+    assert says(grammar, f"Let me see.\n{right}\nDone.")
+    assert says(grammar, right, tag=256)
+    assert says(grammar, call % ("free", "anything"))
+    assert says(grammar, f"{right} and {right}") == parallel
+    for wrong in (call % ("lamp", "place"), call % ("other", "room"), right.replace("true", "7"), right[:-9]):
+        assert not says(grammar, wrong), wrong
+    assert not says(grammar, "<tool_call>\nno call"), "what begins as a call is one"
+    assert not says(grammar, "<tool_calls>[]</tool_calls>")
+
+
+def test_a_strict_function_holds_the_answer_also_after_a_thought():
+    with serving(Scripted(*said("x"), prompt="<think>\n")) as server:
+        ask(server, tools=[*TOOLS, LAMP])
+        assert "tool_2" in server.engine.requests[-1].asked.grammar.text
+        assert server.engine.requests[-1].asked.grammar.thought == "open"
+        ask(server, tools=[LAMP], tool_choice="none")
+        assert server.engine.requests[-1].asked.grammar is None
+        lamp = {"type": "function", "function": {**LAMP["function"], "strict": "yes"}}
+        got = server.http.post("/v1/chat/completions", json={"messages": HELLO, "tools": [lamp]})
+        assert (got.status_code, got.json()["error"]["param"]) == (400, "tools")
 
 
 # With an engine that says what it is told

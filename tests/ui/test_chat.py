@@ -352,6 +352,9 @@ def test_without_a_model_the_view_says_what_to_do(qtbot, connection, chats):
     answer = view.transcript.widgets()[1]
     assert isinstance(answer, Reply)
     assert "Choose one" in answer.notice.words()
+    # AND the way to one beside it
+    answer.notice.findChild(QToolButton, "to_models").click()
+    assert passed == ["models", "models"]
 
 
 def test_leaving_keeps_the_draft_and_stops_the_answer(qtbot, view, connection, chats):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMenu, QToolButton, QVBoxLayout, QWidget
 
 from crane_app.pipelines.thoughts import Said, Thoughts
@@ -25,6 +26,7 @@ class Reply(Message):
     resumed = Signal(object)
     spoken_aloud = Signal(object)
     pointed = Signal(str)
+    wanted = Signal(str)  # another view
 
     def __init__(self, turn: Turn, model: str):
         super().__init__(turn)
@@ -36,7 +38,10 @@ class Reply(Message):
         self.thinking.grew.connect(self.grew)
         self.state = Words(self.tr("State of the answer"))
         self.state.setProperty("look", "muted")
-        self.notice = Notice(self.tr("Try again"))
+        models = QAction(self.tr("Models…"), self)
+        models.setObjectName("to_models")
+        models.triggered.connect(lambda _checked=False: self.wanted.emit("models"))
+        self.notice = Notice(self.tr("Try again"), models)
         self.notice.retried.connect(lambda: self.regenerated.emit(self.turn))
         for each in (self.thinking, self.body, self.state, self.notice):
             self.column.addWidget(each)
@@ -136,7 +141,8 @@ class Reply(Message):
         }.get(turn.state, "")
         self.state.setText(said if over else self.tr("Waiting for the model…"))
         self.state.setVisible(bool(said) or (not over and not turn.text))
-        self.notice.tell(str(turn.facts.get("error", "")) if turn.state == "error" else "")
+        error = str(turn.facts.get("error", "")) if turn.state == "error" else ""
+        self.notice.tell(error, other=turn.facts.get("remedy") == "models")
         self.facts.setText(self._facts())
         self.show_versions(over)
         start = self.tr("Answer of {model}: {text}")

@@ -250,6 +250,7 @@ class ChatView(View):
             card.resumed.connect(self.talk.resume)
             card.spoken_aloud.connect(lambda turn: self.sent.emit("read_aloud", self.cards.of[turn.id].text()))
             card.pointed.connect(self.said)
+            card.wanted.connect(lambda name: self.sent.emit(name, None))
         card.copied.connect(self._copy)
         card.switched.connect(self.talk.switch)
         card.removed.connect(self._remove)
