@@ -1,6 +1,7 @@
 """Text on a processor: Crane against llama.cpp, on the same random weights in the same file, round by round.
 
     python -m benchmarks.cpu_decode --llama-bench PATH [--models ...] [--kinds ...] [--rounds 5]
+    python -m benchmarks.cpu_decode --kv-cache-dtype int8   # Crane with keys and values in 8 bits against Crane without
 
 A round runs one side right after the other, since a machine's memory speed changes; only ratios within a round
 count, their median and range. llama.cpp runs with its flash attention on and off in the first round, and the faster one
@@ -13,6 +14,7 @@ Needs the gguf package.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import shutil
@@ -29,6 +31,7 @@ import numpy as np
 import torch
 
 from benchmarks import _random_gguf
+from benchmarks.kv_cache import in_bytes
 from crane_app.backends.torch import native
 from crane_app.contract import BLOCK, Work
 from crane_app.engine.loading import Loaded, load
@@ -84,7 +87,7 @@ class Ours:
 
     def nbytes(self, case: Case) -> int:
         """That a step reads: all weights once, and what the rows have cached."""
-        position = sum(2 * 2 * slot.heads * slot.dim for slot in self.loaded.runner.layout)
+        position = self.loaded.runner.cache.position_nbytes()
         return self.loaded.nbytes + case.batch * position * (case.context + case.steps // 2)
 
     def prepare(self, case: Case) -> Run:
@@ -228,6 +231,23 @@ def measure(ours: Ours, bench: str | None, file: Path, case: Case, rounds: int, 
     return found
 
 
+def beside_full(ours: Ours, case: Case, rounds: int) -> dict[str, list[float]]:
+    """Tokens a second with keys and values as they are and in 8 bits, and how many times as fast the latter is."""
+    other = copy.copy(ours)
+    other.loaded = in_bytes(ours.loaded)
+    runs = {"full": ours.prepare(case), "int8": other.prepare(case)}
+    for run in runs.values():
+        run()
+    found: dict[str, list[float]] = {"full": [], "int8": [], "ratio": []}
+    for number in range(rounds):
+        for name in sorted(runs, reverse=bool(number % 2)):
+            found[name].append(runs[name]())
+        found["ratio"].append(found["int8"][-1] / found["full"][-1])
+    ours.close()
+    other.close()
+    return found
+
+
 def beside_others(ours: Ours, rounds: int) -> list[float]:
     """The share of its speed that decoding keeps while one process on each core is busy."""
     case = CASES[0]
@@ -284,6 +304,14 @@ def beside(name: str, found: dict) -> str:
     )
 
 
+def told(found: dict[str, list[float]]) -> str:
+    """Medians and ranges."""
+    return ", ".join(
+        f"{name} {statistics.median(values):.2f} [{min(values):.2f} - {max(values):.2f}]"
+        for name, values in found.items()
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", choices=sorted(CONFIGS), default=["qwen3-0.6b", "qwen2.5-0.5b"])
@@ -293,12 +321,13 @@ def main() -> int:
     parser.add_argument("--llama-bench", default=shutil.which("llama-bench"))
     parser.add_argument("--peers", nargs="+", default=[], metavar="NAME=PYTHON", help=PEERS)
     parser.add_argument("--folder", type=Path, help="where the files of weights are made and kept")
+    parser.add_argument("--kv-cache-dtype", choices=("auto", "int8"), default="auto", help="int8: against auto, alone")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if native.library() is None:
         print("Crane's kernels are not built here.")
         return 1
-    if not args.llama_bench:
+    if not args.llama_bench and args.kv_cache_dtype == "auto":
         print("llama-bench is not in PATH: llama.cpp is skipped (--llama-bench PATH)")
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
@@ -310,7 +339,13 @@ def main() -> int:
                     continue
                 ours = Ours(file, args.threads)
                 print(f"{name} {kind}: {native.kernels()}, loaded in {ours.seconds:.1f} s", flush=True)
-                peers = list(others(args.peers, source, file, args.threads))
+                if args.kv_cache_dtype == "int8":
+                    for case in CASES:
+                        print(
+                            f"{name:13} {kind:5} {case!s:23} {told(beside_full(ours, case, args.rounds))}", flush=True
+                        )
+                    continue
+                peers = list(others(args.peers, random_weights(name, folder), file, args.threads))
                 for case in CASES:
                     if kind not in case.wanted:
                         continue

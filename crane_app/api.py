@@ -312,17 +312,18 @@ def load(
     backend: str | None = None,
     quantize: str | None = None,
     exact: bool = False,
+    kv_cache_dtype: str = "auto",
 ) -> Model:
     """The model in a folder or in a GGUF file, or of an id or name that is on this computer.
 
     device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
-    packs the weights in so many bits. exact: compute with the numbers that packed weights have, in float32.
+    packs the weights in so many bits. exact: compute with their numbers in float32. kv_cache_dtype: auto, int8.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
     folder = whereabouts.place(str(path))
     engine, name = _SHARED.take(folder)
     try:
-        stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact)
+        stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact, kv_cache_dtype)
         try:
             for event in events(stream):
                 if isinstance(event, Part):
@@ -339,9 +340,7 @@ def print_build_info() -> None:
     """The versions of Crane and of what it stands on, as `crane version` prints them."""
     from crane_app import doctor
 
-    for name, value in doctor.versions().items():
-        if value:
-            print(f"{name:12} {value}")
+    print(*(f"{name:12} {value}" for name, value in doctor.versions().items() if value), sep="\n")
 
 
 class _Shared:

@@ -12,6 +12,9 @@ from typing import Literal
 import numpy as np
 
 DType = Literal["float32", "float16", "bfloat16"]
+# How keys and values are kept: in the dtype, or as int8 with a float32 scale for each key and each value, which is
+# 127ths of its largest number.
+KVCache = Literal["auto", "int8"]
 # What --quantize can be -> bits of a number. It is affine groups of GROUP, as mlx-lm makes them, ...
 QUANTS = {"q4": 4, "q5": 5, "q6": 6, "q8": 8}
 GROUP = 64

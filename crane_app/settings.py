@@ -59,6 +59,7 @@ LOOKS, CHAT, DICTATION, SPEAKING = "Appearance", "Chat", "Dictation", "Reading a
 MODELS, COMPUTING, SERVER = "Models", "Computing", "Server"
 DTYPES = ("float32", "float16", "bfloat16")
 QUANTS = ("q4", "q5", "q6", "q8")  # those of host.QUANTS
+KV_CACHES = ("auto", "int8")  # those of host.KVCache
 FOLDER = "The model that answers: its folder with config.json and *.safetensors, or its .gguf file."
 # fmt: off
 SETTINGS = (
@@ -122,6 +123,8 @@ SETTINGS = (
             COMPUTING, "Threads", high=1024),
     Setting("quantize", "choice", None, "In how many bits weights are kept; as the model has them if not given.",
             COMPUTING, "Bits of a weight", QUANTS, ("4 bits", "5 bits", "6 bits", "8 bits"), unset="As the model is"),
+    Setting("kv-cache-dtype", "choice", "auto", "In how many bits a model keeps what it has read of a conversation.",
+            COMPUTING, "Keys and values", KV_CACHES, ("As computed", "8 bits")),
     Setting("serve-at-start", "yes-no", False, "Whether the server is on as soon as Crane is open.",
             SERVER, "On from the start"),
     Setting("served-model", "folder", None, "The model that the window's server offers; the chat's if not given."),

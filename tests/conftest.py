@@ -91,7 +91,16 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def backend(backend_name: str, dtype: str) -> Backend:
+def kv_cache() -> str:
+    """How the backend keeps keys and values; a test that wants it another way says so as it does of the dtype."""
+    return "auto"
+
+
+@pytest.fixture
+def backend(backend_name: str, dtype: str, kv_cache: str) -> Backend:
     from crane_app.backends import choose
 
-    return choose(backend_name, device=os.environ.get("CRANE_TEST_DEVICE", "cpu"), dtype=dtype)
+    device = os.environ.get("CRANE_TEST_DEVICE", "cpu")
+    if device == "cuda" and kv_cache != "auto":
+        pytest.skip("8-bit keys and values do not run on CUDA yet")
+    return choose(backend_name, device=device, dtype=dtype, kv_cache=kv_cache)

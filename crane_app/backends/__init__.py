@@ -7,7 +7,7 @@ import importlib.util
 import platform
 import sys
 
-from crane_app.contract import Backend, DType
+from crane_app.contract import Backend, DType, KVCache
 from crane_app.errors import Unsupported
 
 NAMES = ("mlx", "torch")
@@ -24,7 +24,9 @@ def apple_silicon() -> bool:
     return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
-def choose(name: str | None = None, device: str = "auto", dtype: DType | None = None) -> Backend:
+def choose(
+    name: str | None = None, device: str = "auto", dtype: DType | None = None, kv_cache: KVCache = "auto"
+) -> Backend:
     """The backend called `name`, or this machine's own, on a device in a dtype (None: the device's best)."""
     found = installed()
     if name == "remote":
@@ -38,7 +40,7 @@ def choose(name: str | None = None, device: str = "auto", dtype: DType | None = 
     if name is not None and name not in found:
         raise Unsupported(f"The {name} backend is not installed here; installed: {', '.join(found)}.")
     module = importlib.import_module(f"crane_app.backends.{name or found[0]}.backend")
-    return module.create(device, dtype)
+    return module.create(device, dtype, kv_cache)
 
 
 def _intel_mac() -> str:

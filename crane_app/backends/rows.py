@@ -13,7 +13,9 @@ from crane_app.errors import NotEnoughMemory
 
 
 class Rows(ABC):
-    """Bookkeeping shared by the caches. `budget` is the most bytes the cache may hold."""
+    """Bookkeeping shared by the caches. `budget` is the most bytes the cache may hold; itemsize: bytes of a number."""
+
+    _scale = 0  # bytes beside the numbers of each key and each value
 
     def __init__(self, layout: Layout, itemsize: int, budget: int):
         self.layout = layout
@@ -84,7 +86,8 @@ class Rows(ABC):
         return self._bits(self._kept[block][1])
 
     def adopt(self, start: int, layers: Sequence[np.ndarray]) -> int:
-        wanted = [((2, s.heads, BLOCK, s.dim), self._itemsize) for s in self.layout]
+        wanted: list[Any] = [((2, s.heads, BLOCK, s.dim), self._itemsize) for s in self.layout]
+        wanted += [((2, s.heads, BLOCK), self._scale) for s in self.layout if self._scale]
         if start % BLOCK or [(layer.shape, layer.itemsize) for layer in layers] != wanted:
             raise ValueError(f"this is no block of this cache for position {start}")
         self._afford(BLOCK * self.position_nbytes())
@@ -124,7 +127,7 @@ class Rows(ABC):
 
     def position_nbytes(self) -> int:
         """Bytes of one position of one row over all layers."""
-        return sum(2 * s.heads * s.dim * self._itemsize for s in self.layout if s.kind != "memory")
+        return sum(2 * s.heads * (s.dim * self._itemsize + self._scale) for s in self.layout if s.kind != "memory")
 
     def _afford(self, nbytes: int) -> None:
         if self.nbytes() + nbytes > self.budget:

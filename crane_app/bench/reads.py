@@ -46,7 +46,9 @@ def reads(loaded: Loaded) -> Reads:
     gathered = [] if getattr(config, "tied", True) else [p for p in parameters if _is_rows(p)]
     experts = [p for p in parameters if isinstance(p, Experts)]
     dense = [p for p in parameters if p not in gathered and p not in experts]
-    cached = tuple((2 * slot.heads * slot.dim * width, slot.window) for slot in loaded.runner.layout)
+    bytewise = loaded.backend.kv_cache == "int8"
+    vectors = ((slot, slot.dim + 4 if bytewise else slot.dim * width) for slot in loaded.runner.layout)
+    cached = tuple((2 * slot.heads * nbytes, slot.window) for slot, nbytes in vectors)
     count, top = getattr(config, "experts", 0), getattr(config, "top_k", 0)
     sizes = loaded.sizes
     return Reads(_nbytes(dense, sizes), _nbytes(experts, sizes), count or 1, top or 1, cached)

@@ -29,6 +29,7 @@ def _head(report: Report) -> Iterator[str]:
     threads = "threads as each library chooses" if setup["threads"] is None else f"threads: {setup['threads']}"
     yield f"{model['architecture']}, {_gb(model['weights'])} of weights: {model['folder']}"
     numbers = f"{setup['quantize']}, {setup['dtype']}" if setup["quantize"] else setup["dtype"]
+    numbers += ", keys and values in 8 bits" if setup["kv_cache"] == "int8" else ""
     yield f"{numbers} on {setup['backend']} {setup['device']} ({setup['name'] or 'unknown'}), {threads}"
     for name, versions in setup["peers"].items():
         if name not in report["skipped"]:

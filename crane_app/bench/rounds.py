@@ -35,6 +35,7 @@ class Plan:
     device: str = "auto"
     dtype: str | None = None
     quantize: str | None = None
+    kv_cache: str = "auto"
     threads: int | None = None
     contexts: tuple[int, ...] = (128, 1024)
     batches: tuple[int, ...] = (1, 4)
@@ -104,7 +105,7 @@ def run(plan: Plan, say: Callable[[str], object] = lambda _: None) -> Report:
 def _crane(plan: Plan, stack: ExitStack) -> tuple[Side, Report, Report]:
     """Crane, loaded; its model's facts; and how long loading took, before and after the files were in memory."""
     given = {"backend": plan.backend, "device": plan.device, "dtype": plan.dtype, "threads": plan.threads}
-    given |= {"quantize": plan.quantize}
+    given |= {"quantize": plan.quantize, "kv_cache": plan.kv_cache}
     given["folder"] = str(plan.folder)
     try:
         dropped = forget(plan.folder)
@@ -242,6 +243,7 @@ def _setup(plan: Plan, ready: Report, peers: Report) -> Report:
     return {
         **{key: ready[key] for key in ("backend", "device", "name", "dtype")},
         "quantize": plan.quantize,
+        "kv_cache": plan.kv_cache,
         "threads": plan.threads,
         "rounds": plan.rounds,
         "steps": plan.steps,

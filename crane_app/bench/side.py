@@ -30,10 +30,17 @@ class Crane:
     """A loaded model. The rows of a decode stay as they are until another case is asked for."""
 
     def __init__(
-        self, folder: str, backend: str | None, device: str, dtype: Any, threads: int | None, quantize: Any = None
+        self,
+        folder: str,
+        backend: str | None,
+        device: str,
+        dtype: Any,
+        threads: int | None,
+        quantize: Any = None,
+        kv_cache: Any = "auto",
     ):
         # `threads` came with the environment: a library reads it when it is imported, before any request.
-        self.loaded: Loaded = load(Path(folder), backend, device, dtype, quantize)
+        self.loaded: Loaded = load(Path(folder), backend, device, dtype, quantize, kv_cache=kv_cache)
         if self.loaded.listener is not None:
             raise Unsupported(f"{Path(folder).name} turns speech into text; the bench measures models that write text.")
         self.rows: tuple[int, ...] = ()

@@ -18,7 +18,7 @@ SENTENCE = "Measure how fast a model runs here, alone or beside other programs"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize", "kv-cache-dtype")
     add = parser.add_argument
     add("--random-weights", metavar="NAME", help="A real-size model of random weights, such as qwen3-0.6b, for --model")
     kept = parser.add_mutually_exclusive_group()
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             dtype=args.dtype,
             quantize=args.quantize,
+            kv_cache=args.kv_cache_dtype,
             threads=args.threads,
             contexts=tuple(args.contexts),
             batches=tuple(args.batches),

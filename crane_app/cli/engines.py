@@ -114,13 +114,13 @@ def load(engine: EngineLike, args: argparse.Namespace) -> Opened:
         )
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        how = there.backend, there.device, there.dtype, there.quantize, there.exact
-        stream = engine.load(there.folder, there.name, *how)
+        was = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache
+        stream = engine.load(there.folder, there.name, *was)
     else:
         folder = whereabouts.place(args.model)
         name = whereabouts.title(folder)
         name = name if name not in cards else str(folder)
-        stream = engine.load(str(folder), name, *_how(args))
+        stream = engine.load(str(folder), name, *how(args))
     card = None
     try:
         for event in events(stream):
@@ -143,7 +143,7 @@ def open_model(args: argparse.Namespace) -> tuple[Any, float]:
     if not args.model:
         raise BadInput(NAMELESS)
     started = time.perf_counter()
-    loaded = loading.load(whereabouts.place(args.model), *_how(args))
+    loaded = loading.load(whereabouts.place(args.model), *how(args))
     for text in loaded.notes:
         note(text)
     return loaded, time.perf_counter() - started
@@ -219,12 +219,14 @@ def _fits(card: ModelCard, args: argparse.Namespace) -> bool:
         and args.dtype in (None, card.dtype)
         and getattr(args, "quantize", None) in (None, card.quantize)
         and (card.exact or not getattr(args, "exact", False))
+        and getattr(args, "kv_cache_dtype", "auto") in ("auto", card.kv_cache)
     )
 
 
-def _how(args: argparse.Namespace) -> tuple[Any, ...]:
+def how(args: argparse.Namespace) -> tuple[Any, ...]:
     """What the flags say of how a model is loaded; not every verb has all of them."""
-    return args.backend, args.device, args.dtype, getattr(args, "quantize", None), getattr(args, "exact", False)
+    packed = getattr(args, "quantize", None), getattr(args, "exact", False), getattr(args, "kv_cache_dtype", "auto")
+    return args.backend, args.device, args.dtype, *packed
 
 
 def _hush() -> None:

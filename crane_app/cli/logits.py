@@ -14,7 +14,7 @@ SENTENCE = "Write a model's scores after each token to a .npy file"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize", "kv-cache-dtype")
     parser.add_argument("--fast", action="store_true", help="As answers are made, not exactly in float32")
     parser.add_argument("--tokens", type=token_list, required=True, metavar="1,2,3", help="Token ids")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="Where to write")

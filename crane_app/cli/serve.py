@@ -35,11 +35,14 @@ SWITCHES = {
 }
 
 
+PLAIN = {"quantize": None, "exact": False, "kv_cache_dtype": "auto"}  # as a model that hears is loaded
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
         "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "idle-unload",
-        "backend", "device", "dtype", "quantize",
+        "backend", "device", "dtype", "quantize", "kv-cache-dtype",
     )  # fmt: skip
     engines.add_exact(parser)
     for name, sentence in SWITCHES.items():
@@ -130,7 +133,7 @@ def _loaded(engine: EngineLike, args: argparse.Namespace) -> dict[str, ModelCard
         _check_format(Path(opened.card.folder), args.format)
         own[args.model_name or opened.card.name] = opened.card
     if args.speech_model:
-        hearing = argparse.Namespace(**{**vars(args), "model": args.speech_model, "quantize": None, "exact": False})
+        hearing = argparse.Namespace(**{**vars(args), "model": args.speech_model, **PLAIN})
         opened = engines.load(engine, hearing)
         if not opened.card.hears:
             raise BadInput(f"{args.speech_model} does not turn speech into text. Leave --speech-model out.")
@@ -144,7 +147,7 @@ def _stored(args: argparse.Namespace) -> dict[str, tuple[object, ...]]:
 
     folders = listed(str(settings.value(settings.TABLE["model-folders"]) or ""))
     return {
-        entry.name: (str(entry.folder), entry.context, args.backend, args.device, args.dtype)
+        entry.name: (str(entry.folder), entry.context, *engines.how(args))
         for entry in found(folders)
         if not entry.problem and not entry.partial
     }

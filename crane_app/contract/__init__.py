@@ -23,6 +23,7 @@ from crane_app.contract.cache import Slot as Slot
 from crane_app.host import DType as DType
 from crane_app.host import Host, Scheme
 from crane_app.host import HostTensor as HostTensor
+from crane_app.host import KVCache as KVCache
 
 Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
 Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's
@@ -324,10 +325,11 @@ class Device:
 
 
 class Backend(Protocol):
-    """A tensor library on one device in one dtype."""
+    """A tensor library on one device in one dtype. kv_cache: how its caches keep keys and values."""
 
     device: Device
     dtype: DType
+    kv_cache: KVCache
     ops: Ops
 
     def array(self, x: np.ndarray) -> Array:

@@ -30,7 +30,10 @@ Layout = tuple[Slot, ...]
 
 @dataclass(frozen=True)
 class Saved:
-    """A row on the host: its length, its room, and each layer's keys and values [2, G, length, D] as bits."""
+    """A row on the host: its length, its room, and each layer's keys and values [2, G, length, D] as bits.
+
+    Of an int8 cache the scales of all layers, [2, G, length] each, follow behind.
+    """
 
     length: int
     room: int

@@ -124,9 +124,11 @@ class Engine:
         dtype: str | None = None,
         quantize: str | None = None,
         exact: bool = False,
+        kv_cache: str = "auto",
     ) -> Stream:
         tracked = self._track("", "chat")
-        make = partial(loading_job, self._shelf, folder, name, How(backend, device, dtype, quantize, exact))
+        how = How(backend, device, dtype, quantize, exact, kv_cache)
+        make = partial(loading_job, self._shelf, folder, name, how)
         self._do(lambda: self._start(tracked, make, f"loading {folder}"))
         return tracked.stream
 

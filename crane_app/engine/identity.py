@@ -25,9 +25,10 @@ FIRST, SAMPLE, SAMPLES = 1 << 20, 1 << 12, 16  # bytes at a file's beginning, by
 
 def identity(loaded: Loaded, card: ModelCard, template: Any) -> bytes:
     """16 bytes that change with the weights, their packing, the arithmetic, the chat template and this program."""
+    arithmetic = [card.backend, card.device, card.dtype, card.quantize, card.packed, card.exact, card.kv_cache]
     facts = {
         "form": [FORM, VERSION, BLOCK, _version_of(card.backend)],
-        "arithmetic": [card.backend, card.device, card.dtype, card.quantize, card.packed, card.exact, cores.chosen()],
+        "arithmetic": [*arithmetic, cores.chosen()],
         "model": [card.architecture, loaded.config, loaded.sizes, [repr(slot) for slot in loaded.runner.layout]],
         "template": getattr(template, "sources", None),
         "files": list(map(_file, _files(loaded.folder))),

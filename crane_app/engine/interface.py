@@ -34,6 +34,7 @@ class EngineLike(Protocol):
         dtype: str | None = None,
         quantize: str | None = None,
         exact: bool = False,
+        kv_cache: str = "auto",
     ) -> Stream:
         """Load a model: Progress events, then Part(ModelCard); one that is loaded already gives its card at once.
 
@@ -41,7 +42,8 @@ class EngineLike(Protocol):
         A request that names one of them loads it again as it was.
 
         quantize: one of host.QUANTS, to pack plain weights in so many bits. exact: compute with the numbers that packed
-        weights have, in float32 unless dtype says otherwise.
+        weights have, in float32 unless dtype says otherwise. kv_cache: how keys and values are kept, one of
+        host.KVCache.
         """
 
     def unload(self, name: str) -> None:

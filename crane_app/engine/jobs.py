@@ -175,6 +175,7 @@ def _shelve(
         packed=loaded.packed,
         quantize=how.quantize,
         exact=how.exact,
+        kv_cache=how.kv_cache,
     )
     scheduler = Scheduler(loaded.runner, reuse=shelf.reuse, gain=Gain())
     shelf.put(Shelved(card, loaded, scheduler, tokenizer, template, how))

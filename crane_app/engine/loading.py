@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from crane_app.backends import choose
-from crane_app.contract import Backend, DType, HostTensor, Listener, Runner, Use
+from crane_app.contract import Backend, DType, HostTensor, KVCache, Listener, Runner, Use
 from crane_app.engine import sources
 from crane_app.engine.packing import Packing
 from crane_app.engine.sources import Source, Weights
@@ -22,6 +22,7 @@ from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
 ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
 NOT_PACKED = "What runs through an adapter is not packed: its weights are as they are in the files."
+NOT_KEPT = "What runs through an adapter keeps its keys and values as that does: --kv-cache-dtype has no effect."
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class How:
     """How a model is loaded; None: what suits the machine.
 
     quantize: one of QUANTS, what plain matrices are packed to while they are read. exact: arithmetic on the numbers
-    that packed weights have, in float32 unless `dtype` says otherwise.
+    that packed weights have, in float32 unless `dtype` says otherwise. kv_cache: how keys and values are kept, one of
+    host.KVCache.
     """
 
     library: str | None = None
@@ -62,10 +64,12 @@ class How:
     dtype: Any = None
     quantize: str | None = None
     exact: bool = False
+    kv_cache: Any = "auto"
 
     def backend(self) -> Backend:
         """The backend that it asks for."""
-        return choose(self.library, self.device, (self.dtype or "float32") if self.exact else self.dtype)
+        dtype: Any = (self.dtype or "float32") if self.exact else self.dtype
+        return choose(self.library, self.device, dtype, self.kv_cache)
 
 
 def load(
@@ -75,9 +79,10 @@ def load(
     dtype: DType | None = None,
     quantize: str | None = None,
     exact: bool = False,
+    kv_cache: KVCache = "auto",
 ) -> Loaded:
     """The model in `folder`, all at once; see How."""
-    steps = loading(folder, How(backend, device, dtype, quantize, exact))
+    steps = loading(folder, How(backend, device, dtype, quantize, exact, kv_cache))
     while True:
         try:
             next(steps)
@@ -95,13 +100,17 @@ def loading(
     """
     if how.quantize is not None and how.quantize not in QUANTS:
         raise BadInput(f"There is no way to pack called '{how.quantize}'. There are: {', '.join(QUANTS)}.")
+    if how.kv_cache not in get_args(KVCache):
+        ways = ", ".join(get_args(KVCache))
+        raise BadInput(f"There is no way to keep keys and values called '{how.kv_cache}'. There are: {ways}.")
     source = sources.find(folder)
     raw = source.config
     try:
         module = registry.find(raw)
     except Unsupported as unknown:
         loaded = yield from _adapted(source, how.backend(), unknown, fits)
-        return loaded if how.quantize is None else replace(loaded, notes=(*loaded.notes, NOT_PACKED))
+        said = [NOT_PACKED] * (how.quantize is not None) + [NOT_KEPT] * (how.kv_cache != "auto")
+        return replace(loaded, notes=(*loaded.notes, *said))
     with source.blamed():
         config = module.read(raw)
     parameters = module.parameters(config)

@@ -90,6 +90,11 @@ class Prefixes:
         self._cache.drop(kept.block)
         return True
 
+    def make_room(self, length: int) -> None:
+        """Let go of blocks until a row of that length has room, or none is left."""
+        while not self._cache.affords(length) and self.shed():
+            pass
+
     def clear(self) -> None:
         while self.shed():
             pass

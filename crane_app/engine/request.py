@@ -181,7 +181,7 @@ class ModelCard:
     """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time.
 
     hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise. packed: how most matrices are
-    packed, "q4" or "Q4_K", "" if they are not. quantize, exact: as it was asked to be loaded.
+    packed, "q4" or "Q4_K", "" if they are not. quantize, exact, kv_cache: as it was asked to be loaded.
     """
 
     name: str
@@ -201,6 +201,7 @@ class ModelCard:
     packed: str = ""
     quantize: str | None = None
     exact: bool = False
+    kv_cache: str = "auto"
 
     @property
     def numbers(self) -> str:

@@ -118,7 +118,7 @@ class Scheduler:
         if not sequence.made:
             sequence.limit = min(sequence.limit, most - len(sequence.prompt))
         needed = max(sequence.reserve, len(sequence.prompt) + sequence.made)
-        self.make_room(needed)
+        self.prefixes.make_room(needed)
         if not self.cache.affords(needed) and any(other.slot is not None for other in self.running):
             self._weigh()
             return False
@@ -132,11 +132,6 @@ class Scheduler:
             sequence.end("error", known(error))
         self._weigh()
         return True
-
-    def make_room(self, length: int) -> None:
-        """Let go of kept prefixes until a row of that length has room, or none is left."""
-        while not self.cache.affords(length) and self.prefixes.shed():
-            pass
 
     def _evict(self) -> bool:
         """Take the row of the longest output, so that others may go on; False if one alone has all there is.

@@ -42,6 +42,7 @@ class Model:
     device: str = "auto"
     dtype: str | None = None
     quantize: str | None = None
+    kv_cache: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -199,11 +200,12 @@ def _load(engine: EngineLike, model: Model) -> Stream:
     there = next((card for card in cards.values() if Path(card.folder) == folder), None)
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        how = there.backend, there.device, there.dtype, there.quantize, there.exact
+        how = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache
         return engine.load(there.folder, there.name, *how)
     name = name_of(folder)
     name = str(folder) if name in cards else name
-    return engine.load(str(folder), name, model.backend, model.device, model.dtype, model.quantize)
+    asked = model.backend, model.device, model.dtype, model.quantize, False, model.kv_cache
+    return engine.load(str(folder), name, *asked)
 
 
 def count_tokens(engine: EngineLike, model: str, messages: Sequence[Message], options: Mapping[str, Any]) -> int:
@@ -262,6 +264,7 @@ def as_command(model: Model, system: str, turns: Sequence[Turn], answer: Turn, o
     words += ["--max-tokens", str(resolved.max_tokens), "--seed", str(answer.facts.get("seed", resolved.sampling.seed))]
     for flag, value in (("backend", model.backend), ("dtype", model.dtype), ("quantize", model.quantize)):
         words += [f"--{flag}", value] if value else []
+    words += [] if model.kv_cache == "auto" else ["--kv-cache-dtype", model.kv_cache]
     think = options.get("think")
     if isinstance(think, bool):
         words.append("--think" if think else "--no-think")

@@ -41,6 +41,7 @@ async def model_info(call: Call) -> Response:
             "vocab_size": card.vocabulary,
             "dtype": card.dtype,
             "quantization": card.packed or None,
+            "kv_cache_dtype": card.kv_cache,
             "backend": card.backend,
             "device": DEVICES.get(card.device, card.device),
             "device_name": _device_name(card),

@@ -34,6 +34,13 @@ class Stored:
     backend: str | None = None
     device: str = "auto"
     dtype: str | None = None
+    quantize: str | None = None
+    exact: bool = False
+    kv_cache: str = "auto"
+
+    @property
+    def how(self) -> tuple[str | None, str, str | None, str | None, bool, str]:
+        return self.backend, self.device, self.dtype, self.quantize, self.exact, self.kv_cache
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ class Offer:
         async with self._loading.setdefault(name, asyncio.Lock()):
             if any(card.name == name for card in await asyncio.to_thread(self._engine.models)):
                 return
-            stream = self._engine.load(stored.folder, name, stored.backend, stored.device, stored.dtype)
+            stream = self._engine.load(stored.folder, name, *stored.how)
             try:
                 async for event in events(stream):
                     if isinstance(event, Part):

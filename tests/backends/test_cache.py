@@ -16,12 +16,19 @@ from crane_app.errors import NotEnoughMemory
 from tests.ops.oracle import Rows, assert_close
 
 LAYOUT = (Slot("full", 2, 8), Slot("window", 1, 4, window=3))
-POSITION = 2 * (2 * 8 + 1 * 4)  # values that one position keeps: keys and values of all layers
 SIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 PICK = st.integers(0, 4)
 
 float32 = pytest.mark.parametrize("dtype", ["float32"])
+both_ways = pytest.mark.parametrize("kv_cache", ["auto", "int8"])
+
+
+def position(backend) -> int:
+    """Bytes of a position: keys and values of all layers, and in 8 bits a float32 for each."""
+    if backend.kv_cache == "int8":
+        return 2 * (2 * (8 + 4) + 1 * (4 + 4))
+    return 2 * (2 * 8 + 1 * 4) * SIZE[backend.dtype]
 
 
 @pytest.fixture
@@ -121,12 +128,13 @@ def test_a_row_that_is_not_open_is_refused_by_every_method(cache):
 # Bytes
 
 
+@both_ways
 def test_a_row_costs_its_room_times_its_positions_to_the_byte(backend, cache):
     assert cache.nbytes() == 0
     row = cache.open(BLOCK + 1)
-    assert cache.nbytes() == cache.room(row) * POSITION * SIZE[backend.dtype]
+    assert cache.nbytes() == cache.room(row) * position(backend)
     cache.reserve(row, 4 * BLOCK)
-    assert cache.nbytes() == cache.room(row) * POSITION * SIZE[backend.dtype]
+    assert cache.nbytes() == cache.room(row) * position(backend)
     cache.close(row)
     assert cache.nbytes() == 0
 
@@ -138,9 +146,10 @@ def test_room_is_never_twice_what_was_asked_for(cache):
         assert cache.room(cache.open(asked * BLOCK)) < 2 * asked * BLOCK
 
 
+@both_ways
 def test_many_rows_cost_at_least_their_room_and_nothing_when_closed(backend, cache):
     rows = [cache.open(n) for n in (1, BLOCK, 2 * BLOCK, 3, 2 * BLOCK)]
-    needed = sum(cache.room(row) for row in rows) * POSITION * SIZE[backend.dtype]
+    needed = sum(cache.room(row) for row in rows) * position(backend)
     assert needed <= cache.nbytes() < 2 * needed
     for row in rows[::-1]:
         cache.close(row)
@@ -157,6 +166,7 @@ def test_opening_and_closing_by_turns_uses_the_same_memory_again(cache):
         assert cache.nbytes() == held
 
 
+@both_ways
 @float32
 def test_a_closed_row_gives_memory_back_while_others_stay(cache):
     """Closing all but one of many rows leaves about what the one needs."""
@@ -176,6 +186,7 @@ def test_truncating_and_stepping_move_no_memory(backend, cache):
     assert cache.nbytes() == held
 
 
+@both_ways
 @float32
 def test_a_row_past_all_memory_is_refused_before_anything_is_taken(backend, cache):
     row = cache.open(1)
@@ -194,6 +205,7 @@ def test_a_row_past_all_memory_is_refused_before_anything_is_taken(backend, cach
 # Contents, read back by attention
 
 
+@both_ways
 def test_growth_keeps_what_is_cached(backend):
     rows = Rows(backend, LAYOUT)
     a, b, c = rows.open(1), rows.open(1), rows.open(1)
@@ -206,6 +218,7 @@ def test_growth_keeps_what_is_cached(backend):
     rows.check((a, 1), (b, 1), (c, 1))
 
 
+@both_ways
 @float32
 def test_growth_changes_no_result(backend):
     """The same step before and after a row has moved gives the same values."""
@@ -228,6 +241,7 @@ def test_an_empty_row_may_grow(backend):
     rows.check((row, 5))
 
 
+@both_ways
 def test_truncated_positions_are_never_read_again(backend):
     """In windows too: what a window dropped must come back when its row is cut."""
     rows = Rows(backend, LAYOUT)
@@ -241,6 +255,7 @@ def test_truncated_positions_are_never_read_again(backend):
     rows.check((b, 3), (a, 2))
 
 
+@both_ways
 def test_a_new_row_in_old_memory_is_empty(backend):
     rows = Rows(backend, LAYOUT)
     a, b = rows.open(), rows.open()
@@ -251,6 +266,7 @@ def test_a_new_row_in_old_memory_is_empty(backend):
     rows.check((c, 1), (b, 1))
 
 
+@both_ways
 @float32
 def test_rows_survive_the_closing_of_their_neighbours(backend):
     rows = Rows(backend, LAYOUT)
@@ -275,6 +291,7 @@ def test_caches_do_not_share_rows(backend):
     one.check((a, 1))
 
 
+@both_ways
 @float32
 def test_a_row_may_be_filled_to_its_last_position(backend):
     """Beside a neighbour, which must not feel the writes at the end."""
@@ -297,6 +314,7 @@ def spoil(rows, row, other):
         assert np.isnan(got[1:]).all()
 
 
+@both_ways
 def test_values_that_are_not_numbers_stay_in_their_row(backend):
     """And go with it: nothing of them is left for the next row in its place."""
     rows = Rows(backend, LAYOUT)
@@ -310,6 +328,7 @@ def test_values_that_are_not_numbers_stay_in_their_row(backend):
     rows.check((b, 1), (c, 1))
 
 
+@both_ways
 def test_values_that_are_not_numbers_are_forgotten_when_their_row_is_cut(backend):
     rows = Rows(backend, LAYOUT)
     a, b = rows.open(), rows.open()
@@ -323,11 +342,11 @@ def test_values_that_are_not_numbers_are_forgotten_when_their_row_is_cut(backend
 class CacheMachine(RuleBasedStateMachine):
     """Any order of opening, growing, stepping, cutting and closing, against lists of what rows were given."""
 
-    name = ""
+    name, kv_cache = "", "auto"
 
     def __init__(self):
         super().__init__()
-        self.rows = Rows(choose(self.name, device="cpu", dtype="float32"), LAYOUT, heads=2)
+        self.rows = Rows(choose(self.name, "cpu", "float32", self.kv_cache), LAYOUT, heads=2)
         self.opened: set[int] = set()
 
     def pick(self, which: int) -> int:
@@ -375,14 +394,14 @@ class CacheMachine(RuleBasedStateMachine):
         cache = self.rows.cache
         for row in self.rows.held:
             assert cache.length(row) == self.rows.length(row) <= cache.room(row)
-        needed = sum(cache.room(row) for row in self.rows.held) * POSITION * 4
+        needed = sum(cache.room(row) for row in self.rows.held) * position(self.rows.backend)
         assert needed <= cache.nbytes()
         assert cache.nbytes() == 0 or needed
 
 
-def machine(name: str) -> type:
+def machine(name: str, kv_cache: str = "auto") -> type:
     """The unittest class of a machine on one backend, skipped where its library is missing."""
-    case = type(f"CacheMachine_{name}", (CacheMachine,), {"name": name}).TestCase
+    case = type(f"CacheMachine_{name}_{kv_cache}", (CacheMachine,), {"name": name, "kv_cache": kv_cache}).TestCase
     case.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
     missing = importlib.util.find_spec(name) is None
     return pytest.mark.skipif(missing, reason=f"{name} is not installed")(case)
@@ -390,3 +409,5 @@ def machine(name: str) -> type:
 
 TestMlxCache = machine("mlx")
 TestTorchCache = machine("torch")
+TestMlxInt8Cache = machine("mlx", "int8")
+TestTorchInt8Cache = machine("torch", "int8")

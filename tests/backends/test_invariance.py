@@ -149,6 +149,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.parametrize("kv_cache", ["auto", "int8"])
 @pytest.mark.parametrize("reserve", [BLOCK, 2 * BLOCK])
 def test_attend_of_a_row_alone_is_attend_of_the_row_in_company(backend, reserve):
     """Decode rows and chunks in any order; the row's own chunks are the same, as they lie on a grid."""
@@ -162,6 +163,7 @@ def test_attend_of_a_row_alone_is_attend_of_the_row_in_company(backend, reserve)
                 np.testing.assert_array_equal(got[layer], want[layer], f"row {row}, its step {turn}, layer {layer}")
 
 
+@pytest.mark.parametrize("kv_cache", ["auto", "int8"])
 def test_attend_does_not_feel_how_much_room_its_neighbours_have(backend):
     story = story_of(backend, LAYOUT, STEPS[:5])
     even = together(backend, LAYOUT, story, dict.fromkeys("abcd", BLOCK))
@@ -170,6 +172,7 @@ def test_attend_does_not_feel_how_much_room_its_neighbours_have(backend):
         np.testing.assert_array_equal(got[0], want[0])
 
 
+@pytest.mark.parametrize("kv_cache", ["auto", "int8"])
 def test_attend_does_not_feel_what_its_memory_held_before(backend):
     """A row in the place of a closed one, a cut row, a neighbour that left."""
     story = story_of(backend, LAYOUT, [{"a": 30}, {"a": 1}, {"a": 5}, {"a": 1}])

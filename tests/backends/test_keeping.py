@@ -12,10 +12,18 @@ from tests.models.scramble import golden
 from tests.ops.oracle import Rows
 
 LAYOUT = (Slot("full", 2, 8), Slot("window", 1, 4, window=300))
-POSITION = 2 * (2 * 8 + 1 * 4)
 SIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 float32 = pytest.mark.parametrize("dtype", ["float32"])
+both_ways = pytest.mark.parametrize("kv_cache", ["auto", "int8"])
+pytestmark = both_ways
+
+
+def position(backend) -> int:
+    """Bytes of a position: keys and values of all layers, and in 8 bits a float32 for each."""
+    if backend.kv_cache == "int8":
+        return 2 * (2 * (8 + 4) + 1 * (4 + 4))
+    return 2 * (2 * 8 + 1 * 4) * SIZE[backend.dtype]
 
 
 def bits(cache, row) -> list[bytes]:
@@ -108,7 +116,7 @@ def test_blocks_go_where_they_were_and_nowhere_else(rows):
     assert cache.length(target) == 0
 
 
-def test_an_exported_block_comes_back_to_the_bit_in_another_cache(rows, backend, dtype):
+def test_an_exported_block_comes_back_to_the_bit_in_another_cache(rows, backend):
     cache = rows.cache
     source = filled(rows, 2 * BLOCK)
     kept = [cache.keep(source, 0), cache.keep(source, BLOCK)]
@@ -116,58 +124,58 @@ def test_an_exported_block_comes_back_to_the_bit_in_another_cache(rows, backend,
     was = bits(cache, source)
     other = Rows(backend, LAYOUT)
     adopted = [other.cache.adopt(i * BLOCK, layers) for i, layers in enumerate(exported)]
-    assert other.cache.nbytes() == 2 * BLOCK * POSITION * SIZE[dtype]
+    assert other.cache.nbytes() == 2 * BLOCK * position(backend)
     target = other.open(2 * BLOCK)
     other.cache.paste(target, adopted)
     assert bits(other.cache, target) == was
 
 
 @float32
-def test_only_a_block_of_its_own_shape_is_adopted_and_only_within_the_budget(rows):
+def test_only_a_block_of_its_own_shape_is_adopted_and_only_within_the_budget(rows, backend):
     cache = rows.cache
     source = filled(rows, BLOCK)
     exported = cache.export(cache.keep(source, 0))
-    narrow = tuple(layer.astype(np.int16) for layer in exported)
+    narrow = tuple(layer.astype(np.int16) for layer in exported)  # neither float32 nor int8
     for start, layers in ((1, exported), (0, exported[:1]), (0, exported[::-1]), (0, narrow)):
         with pytest.raises(ValueError, match="no block of this cache"):
             cache.adopt(start, layers)
     held = cache.nbytes()
-    cache.budget = held + BLOCK * POSITION * 4 - 1
+    cache.budget = held + BLOCK * position(backend) - 1
     with pytest.raises(NotEnoughMemory):
         cache.adopt(0, exported)
     assert cache.nbytes() == held
 
 
-def test_a_kept_block_costs_its_bytes_until_it_is_dropped(rows, dtype):
-    cache = rows.cache
+def test_a_kept_block_costs_its_bytes_until_it_is_dropped(backend, rows):
+    cache, block = rows.cache, BLOCK * position(backend)
     source = filled(rows, BLOCK)
     held = cache.nbytes()
     kept = [cache.keep(source, 0), cache.keep(source, 0)]
-    assert cache.nbytes() == held + 2 * BLOCK * POSITION * SIZE[dtype]
+    assert cache.nbytes() == held + 2 * block
     rows.close(source)
-    assert cache.nbytes() == 2 * BLOCK * POSITION * SIZE[dtype]
-    for block in kept:
-        cache.drop(block)
+    assert cache.nbytes() == 2 * block
+    for each in kept:
+        cache.drop(each)
     assert cache.nbytes() == 0
 
 
 @float32
-def test_what_the_budget_has_no_room_for_is_not_kept(rows):
+def test_what_the_budget_has_no_room_for_is_not_kept(backend, rows):
     cache = rows.cache
     source = filled(rows, BLOCK)
-    cache.budget = cache.nbytes() + BLOCK * POSITION * 4 - 1
+    cache.budget = cache.nbytes() + BLOCK * position(backend) - 1
     with pytest.raises(NotEnoughMemory):
         cache.keep(source, 0)
     cache.budget += 1
     cache.drop(cache.keep(source, 0))
 
 
-def test_a_saved_row_comes_back_to_the_bit(rows):
+def test_a_saved_row_comes_back_to_the_bit(backend, rows):
     cache = rows.cache
     row, neighbour = filled(rows, BLOCK + 37, 2 * BLOCK), filled(rows, 9)
     was, room = bits(cache, row), cache.room(row)
     saved = cache.save(row)
-    assert saved.nbytes == (BLOCK + 37) * POSITION * rows.cache._itemsize
+    assert saved.nbytes == (BLOCK + 37) * position(backend)
     rows.close(row)
     filled(rows, 300)
     back = cache.load(saved)
@@ -184,7 +192,7 @@ def test_a_saved_row_comes_back_to_the_bit(rows):
 def test_a_row_alone_may_have_all_that_the_budget_holds_and_no_more(backend):
     """Also when it gets there by growing: what it had and what it gets are never both held as a whole."""
     cache = backend.cache(LAYOUT)
-    cache.budget = 5 * BLOCK * POSITION * 4
+    cache.budget = 5 * BLOCK * position(backend)
     most = cache.most()
     assert most >= 4 * BLOCK
     row = cache.open(1)
@@ -202,7 +210,7 @@ def test_a_row_alone_may_have_all_that_the_budget_holds_and_no_more(backend):
 def test_what_is_affordable_can_be_opened_and_what_is_not_cannot(backend):
     """Free slots of rows that have gone do not stand in the way."""
     cache = backend.cache(LAYOUT)
-    cache.budget = 8 * BLOCK * POSITION * 4
+    cache.budget = 8 * BLOCK * position(backend)
     rng, held = np.random.default_rng(0), []
     for _ in range(300):
         length = int(rng.choice([1, BLOCK + 1, 3 * BLOCK]))
@@ -223,9 +231,9 @@ def test_what_is_affordable_can_be_opened_and_what_is_not_cannot(backend):
 
 
 @pytest.mark.parametrize("case", ["qwen3", "mistral", "near_flat"])
-def test_made_tokens_run_singly_have_the_bits_of_their_own_steps(backend_name, case, tmp_path):
+def test_made_tokens_run_singly_have_the_bits_of_their_own_steps(backend_name, case, kv_cache, tmp_path):
     """Beside a chunk and a decoding row; their logits and all their keys and values."""
-    loaded = load(golden(case).write(tmp_path / "m"), backend_name, "cpu", "float32")
+    loaded = load(golden(case).write(tmp_path / "m"), backend_name, "cpu", "float32", kv_cache=kv_cache)
     runner, rng = loaded.runner, np.random.default_rng(1)
     prompt, made = (rng.integers(0, loaded.vocabulary, n).astype(np.int32) for n in (20, 9))
     cache = runner.cache

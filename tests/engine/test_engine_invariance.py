@@ -25,7 +25,7 @@ from crane_app.engine.sequence import Sequence
 from tests.engine.nulls import PIECES, Always, Letters
 from tests.models.scramble import golden
 
-CASES = ["near_flat", *(pytest.param(case, marks=pytest.mark.soak) for case in ("qwen3", "mistral"))]
+CASES = ["near_flat", "near_flat, int8", *(pytest.param(case, marks=pytest.mark.soak) for case in ("qwen3", "mistral"))]
 CONTEXT = 2048
 PENALTIES = {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.2, "repeat_last_n": 9}
 SAMPLINGS = [
@@ -52,9 +52,11 @@ def backend_name(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(params=CASES, scope="module")
 def loaded(request: pytest.FixtureRequest, backend_name: str, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    case = golden(request.param)
+    name, _, way = request.param.partition(", ")
+    case = golden(name)
     roomy = replace(case, config={**case.config, "max_position_embeddings": CONTEXT})
-    return load(roomy.write(tmp_path_factory.mktemp("model") / "m"), backend_name, "cpu", "float32")
+    folder = roomy.write(tmp_path_factory.mktemp("model") / "m")
+    return load(folder, backend_name, "cpu", "float32", kv_cache=way or "auto")
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,6 +164,16 @@ def attention(
     return out
 
 
+def in_bytes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x [..., D] in 127ths of its largest number, as host.KVCache says: int8 [..., D] and their worth float32 [...]."""
+    wide = x.astype(np.float32)
+    most = np.abs(wide).max(-1)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(most > 0, np.float32(127) / most, np.float32(0))
+    with np.errstate(invalid="ignore"):
+        return np.rint(wide * inverse[..., None]).astype(np.int8), most / np.float32(127)
+
+
 def experts(
     x: np.ndarray, scores: np.ndarray, gate_up: np.ndarray, down: np.ndarray, k: int, normalise: bool
 ) -> np.ndarray:
@@ -294,8 +304,15 @@ class Rows:
             for layer, rows in enumerate(inputs)
         ]
 
+    def kept(self, x: np.ndarray) -> np.ndarray:
+        """Keys or values [L, G, D] as the cache gives them back."""
+        if self.backend.kv_cache == "auto":
+            return x
+        whole, worth = in_bytes(x)
+        return rounded(whole * worth[..., None], self.backend.dtype)
+
     def _row(self, layer: int, row: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-        keys, values = (np.concatenate(x) for x in zip(self.held[row][layer], (k, v), strict=True))
+        keys, values = (np.concatenate(x) for x in zip(self.held[row][layer], map(self.kept, (k, v)), strict=True))
         at = np.arange(len(keys) - len(q), len(keys))
         self.held[row][layer] = (keys, values)
         return attention(q, keys, values, at, self.layout[layer].window, self.scale)

@@ -9,12 +9,14 @@ from crane_app.contract import BLOCK, Slot, Work
 from tests.ops.oracle import Rows, assert_close, attention, normal, softmax
 
 FULL = (Slot("full", 2, 16),)
+both_ways = pytest.mark.parametrize("kv_cache", ["auto", "int8"])
 
 
 def windowed(window):
     return (Slot("window", 2, 16, window=window),)
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("heads", "groups", "dim"),
     [(4, 2, 16), (4, 4, 12), (6, 2, 8), (6, 3, 8), (4, 1, 64), (1, 1, 128), (14, 2, 4)],
@@ -36,6 +38,7 @@ def test_the_result_has_the_dtype_of_the_queries(backend):
     np.testing.assert_array_equal(backend.numpy(y), np.ones((3, 4, 16)))
 
 
+@both_ways
 def test_rows_of_a_step_read_only_their_own(backend):
     """Decode rows, chunks and first chunks side by side, in any order."""
     rows = Rows(backend, FULL)
@@ -48,6 +51,7 @@ def test_rows_of_a_step_read_only_their_own(backend):
     rows.check((c, 1))
 
 
+@both_ways
 def test_rows_of_unlike_room_share_a_step(backend):
     rows = Rows(backend, FULL)
     small, large, larger = rows.open(10), rows.open(BLOCK + 1), rows.open(3 * BLOCK)
@@ -56,6 +60,7 @@ def test_rows_of_unlike_room_share_a_step(backend):
     rows.check((small, 1), (larger, 4), (large, 1))
 
 
+@both_ways
 def test_a_chunk_reads_everything_before_it_across_blocks(backend):
     rows = Rows(backend, (Slot("full", 1, 8),), heads=2)
     row = rows.open(BLOCK + 40)
@@ -63,6 +68,7 @@ def test_a_chunk_reads_everything_before_it_across_blocks(backend):
         rows.check((row, new))
 
 
+@both_ways
 @pytest.mark.parametrize("window", [1, 2, 5, 8, 100])
 def test_a_window_reads_that_many_positions(backend, window):
     rows = Rows(backend, windowed(window))
@@ -81,6 +87,7 @@ def test_a_window_of_zero_is_no_limit(backend):
     rows.check((row, 1))
 
 
+@both_ways
 def test_layers_keep_their_own_heads_sizes_and_windows(backend):
     layout = (Slot("full", 2, 16), Slot("window", 4, 8, window=3), Slot("full", 1, 12))
     rows = Rows(backend, layout)

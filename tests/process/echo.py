@@ -60,9 +60,7 @@ class Echo:
     def open(self, job: Job) -> Stream:
         return self.start(job.id, getattr(self, f"job_{job.kind}")(job))
 
-    def load(
-        self, folder: str, name=None, backend=None, device="auto", dtype=None, quantize=None, exact=False
-    ) -> Stream:
+    def load(self, folder: str, name=None, device="auto", **how) -> Stream:
         return self.start("", self.loading(folder, name or Path(folder).name, device))
 
     def unload(self, name: str) -> None:

@@ -104,7 +104,7 @@ class FakeEngine:
         self.jobs.append(job)
         return self._stream(job.id, lambda: (Part(value) for value in [self._result(job)]))
 
-    def load(self, folder, name=None, backend=None, device="auto", dtype=None, quantize=None, exact=False) -> Stream:
+    def load(self, folder, name=None, *how) -> Stream:
         self.loads.append(folder)
         return self._stream("load", lambda: self._loading(folder, name))
 

@@ -17,17 +17,17 @@ from crane_app.backends import memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.mlx import leaf as leaves
 from crane_app.backends.mlx import sampling
-from crane_app.backends.mlx.cache import Cache
+from crane_app.backends.mlx.cache import Cache, Int8Cache
 from crane_app.backends.mlx.ops import Ops
 from crane_app.backends.mlx.step import Step
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
-from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
+from crane_app.contract import Device, DType, HostTensor, KVCache, Model, Use, Work
 from crane_app.errors import Unsupported
 from crane_app.host import Host, Scheme
 
 
-def create(device: str, dtype: DType | None) -> Backend:
+def create(device: str, dtype: DType | None, kv_cache: KVCache = "auto") -> Backend:
     """The backend on `device`; `dtype` None takes the chip's fast 16-bit type on Metal, else float32."""
     metal = mx.metal.is_available()
     if device == "cuda":
@@ -36,7 +36,7 @@ def create(device: str, dtype: DType | None) -> Backend:
         raise Unsupported("Metal is not available here; it needs a Mac with Apple Silicon. Use --device cpu.")
     where = "metal" if metal and device != "cpu" else "cpu"
     mx.set_default_device(mx.gpu if where == "metal" else mx.cpu)
-    return Backend(where, dtype or best_dtype(where))
+    return Backend(where, dtype or best_dtype(where), kv_cache)
 
 
 def best_dtype(kind: str) -> DType:
@@ -50,10 +50,11 @@ def best_dtype(kind: str) -> DType:
 class Backend:
     """See contract.Backend."""
 
-    def __init__(self, kind: str, dtype: DType):
+    def __init__(self, kind: str, dtype: DType, kv_cache: KVCache = "auto"):
         name = mx.device_info().get("device_name") if kind == "metal" else None
         self.device = Device("mlx", kind, str(name or platform.processor() or platform.machine()))
         self.dtype: DType = dtype
+        self.kv_cache: KVCache = kv_cache
         self.ops = Ops(gathers_wide=kind == "cpu")
         self._dtype = leaves.TYPES[dtype]
 
@@ -93,7 +94,8 @@ class Backend:
         )
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self.limit())
+        kind = Cache if self.kv_cache == "auto" else Int8Cache
+        return kind(layout, self._dtype, self.limit())
 
     def limit(self) -> int:
         if self.device.kind == "cpu":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,13 +16,14 @@ import numpy as np
 from crane_app.backends.rows import Rows
 from crane_app.contract import BLOCK, Layout
 
-BITS = {2: mx.int16, 4: mx.int32}  # how values of so many bytes travel through numpy, which has no bfloat16
+BITS = {1: mx.int8, 2: mx.int16, 4: mx.int32}  # how values of so many bytes travel through numpy, which has no bfloat16
 
 
 @dataclass
 class Slab:
     """Rows of one capacity. keys[layer], values[layer]: [slots, G, capacity, D], None for memories. taken: slot -> row.
 
+    scales: empty, or of keys and of values, [layer]: float32 [slots, G, capacity].
     stale: free slots that hold a closed row's contents. They are cleared before they are used again: attention masks
     what lies past a row's length, but 0 times a NaN left there is NaN.
     """
@@ -29,14 +31,40 @@ class Slab:
     capacity: int
     keys: list[mx.array | None]
     values: list[mx.array | None]
+    scales: tuple[list[mx.array | None], ...] = ()
     taken: list[int | None] = field(default_factory=list)
     stale: set[int] = field(default_factory=set)
 
+    def lists(self) -> tuple[list[mx.array | None], ...]:
+        return (self.keys, self.values, *self.scales)
+
+    def arrays(self) -> list[mx.array]:
+        return [array for held in self.lists() for array in held if array is not None]
+
+    def pairs(self) -> list[tuple[mx.array, mx.array]]:
+        """Keys and values of each layer, then their scales; of a slab without memories."""
+        return [*zip(self.keys, self.values, strict=True), *(zip(*self.scales, strict=True) if self.scales else ())]
+
     def clear(self, slot: int) -> None:
-        for array in (*self.keys, *self.values):
-            if array is not None:
-                array[slot] = 0
+        for array in self.arrays():
+            array[slot] = 0
         self.stale.discard(slot)
+
+    def write(self, layer: int, place: tuple[Any, ...], k: mx.array, v: mx.array) -> None:
+        """Put k, v [..., D] at a place [slots, G, capacity]."""
+        if not self.scales:
+            self.keys[layer][place], self.values[layer][place] = k, v
+            return
+        for held, scales, x in zip((self.keys, self.values), self.scales, (k, v), strict=True):
+            held[layer][place], scales[layer][place] = quantised(x)
+
+    def read(self, layer: int, place: Any, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+        """Keys and values at a place [slots, G, capacity]."""
+        keys, values = self.keys[layer][place], self.values[layer][place]
+        if not self.scales:
+            return keys, values
+        of_keys, of_values = (scales[layer][place][..., None] for scales in self.scales)
+        return (keys * of_keys).astype(dtype), (values * of_values).astype(dtype)
 
 
 class Cache(Rows):
@@ -54,7 +82,7 @@ class Cache(Rows):
         return self.homes[row][0].capacity
 
     def nbytes(self) -> int:
-        slabs = sum(a.nbytes for slab in self.slabs.values() for a in (*slab.keys, *slab.values) if a is not None)
+        slabs = sum(a.nbytes for slab in self.slabs.values() for a in slab.arrays())
         return slabs + sum(k.nbytes + v.nbytes for k, v in self.memories.values()) + self._kept_nbytes()
 
     def most(self) -> int:
@@ -74,9 +102,8 @@ class Cache(Rows):
         super().truncate(row, length)
         if length < held:
             slab, slot = self.homes[row]
-            for array in (*slab.keys, *slab.values):
-                if array is not None:
-                    array[slot, :, length:held] = 0
+            for array in slab.arrays():
+                array[slot, :, length:held] = 0
 
     def memorise(self, row: int, layer: int, keys: mx.array, values: mx.array) -> None:
         """Fill a memory slot with keys and values [1, G, C, D]; raises NotEnoughMemory."""
@@ -85,7 +112,7 @@ class Cache(Rows):
 
     def arrays(self) -> list[mx.array]:
         """Everything a step may have written."""
-        held = [a for slab in self.slabs.values() for a in (*slab.keys, *slab.values) if a is not None]
+        held = [a for slab in self.slabs.values() for a in slab.arrays()]
         return held + [a for pair in self.memories.values() for a in pair]
 
     def _allocate(self, row: int, length: int) -> None:
@@ -100,10 +127,9 @@ class Cache(Rows):
         new, slot = self._slot(row, size)
         old, place = self.homes[row]  # a squeeze may have moved it
         kept = self._lengths[row]
-        for source, target in ((old.keys, new.keys), (old.values, new.values)):
-            for layer, array in enumerate(source):
-                if array is not None and kept:
-                    target[layer][slot, :, :kept] = array[place, :, :kept]
+        for source, target in zip(old.arrays(), new.arrays(), strict=True):
+            if kept:
+                target[slot, :, :kept] = source[place, :, :kept]
         self.homes[row] = new, slot
         self._vacate(old, place)
 
@@ -113,10 +139,10 @@ class Cache(Rows):
         self._afford((size - slab.capacity) * self.position_nbytes())
         slot = slab.taken.index(row)
         del self.slabs[slab.capacity]
-        for held in (slab.keys, slab.values):
+        for held in slab.lists():
             for layer, array in enumerate(held):
                 if array is not None:
-                    more = mx.zeros((1, array.shape[1], size - slab.capacity, array.shape[3]), self.dtype)
+                    more = mx.zeros((1, array.shape[1], size - slab.capacity, *array.shape[3:]), array.dtype)
                     held[layer] = mx.concatenate([array[slot : slot + 1], more], axis=2)
                     mx.eval(held[layer])
         slab.capacity, slab.taken, slab.stale = size, [row], set()
@@ -144,18 +170,28 @@ class Cache(Rows):
         return slab, slot
 
     def _widen(self, slab: Slab | None, size: int, more: int) -> Slab:
-        def fresh() -> list[mx.array | None]:
-            return [
-                None if s.kind == "memory" else mx.zeros((more, s.heads, size, s.dim), self.dtype) for s in self.layout
-            ]
-
+        fresh = self._fresh(size, more)
         if slab is None:
-            slab = self.slabs[size] = Slab(size, fresh(), fresh())
+            slab = self.slabs[size] = fresh
         else:
-            for held in (slab.keys, slab.values):
-                held[:] = [None if a is None else mx.concatenate([a, b]) for a, b in zip(held, fresh(), strict=True)]
+            for held, added in zip(slab.lists(), fresh.lists(), strict=True):
+                held[:] = [None if a is None else mx.concatenate([a, b]) for a, b in zip(held, added, strict=True)]
         slab.taken += [None] * more
         return slab
+
+    def _fresh(self, size: int, slots: int) -> Slab:
+        """A slab that is all zero and in which nothing is taken yet, not even as free."""
+
+        def zeros(dtype: mx.Dtype, scales: bool = False) -> list[mx.array | None]:
+            return [
+                None if s.kind == "memory" else mx.zeros((slots, s.heads, size, *([] if scales else [s.dim])), dtype)
+                for s in self.layout
+            ]
+
+        if self._scale:
+            scales = zeros(mx.float32, scales=True), zeros(mx.float32, scales=True)
+            return Slab(size, zeros(mx.int8), zeros(mx.int8), scales)
+        return Slab(size, zeros(self.dtype), zeros(self.dtype))
 
     def _vacate(self, slab: Slab, slot: int) -> None:
         """Free a slot; a slab that is three quarters empty moves its rows together and halves or more."""
@@ -172,7 +208,7 @@ class Cache(Rows):
             del self.slabs[slab.capacity]
             return
         places = mx.array((live + live)[: len(live) + spare])
-        for held in (slab.keys, slab.values):
+        for held in slab.lists():
             held[:] = [None if a is None else a[places] for a in held]
         slab.taken = [slab.taken[i] for i in live] + [None] * spare
         slab.stale = set(range(len(live), len(slab.taken)))
@@ -197,46 +233,66 @@ class Cache(Rows):
         return self.nbytes() - free * self.position_nbytes()
 
     def _copy(self, row: int, start: int) -> list[mx.array]:
-        """Of each layer [2, G, BLOCK, D]. Computed at once: a slice that waits would have the slab copied."""
+        """Of each layer [2, G, BLOCK, D], then of its scales [2, G, BLOCK].
+
+        Computed at once: a slice that waits would have the slab copied.
+        """
         (slab, slot), cut = self.homes[row], slice(start, start + BLOCK)
-        block = [mx.stack([k[slot, :, cut], v[slot, :, cut]]) for k, v in zip(slab.keys, slab.values, strict=True)]
+        block = [mx.stack([k[slot, :, cut], v[slot, :, cut]]) for k, v in slab.pairs()]
         mx.async_eval(block)
         return block
 
     def _write(self, row: int, start: int, blocks: list[list[mx.array]]) -> None:
         (slab, slot), end = self.homes[row], start + BLOCK * len(blocks)
-        for layer, parts in enumerate(zip(*blocks, strict=True)):
+        for (keys, values), parts in zip(slab.pairs(), zip(*blocks, strict=True), strict=True):
             both = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
-            slab.keys[layer][slot, :, start:end] = both[0]
-            slab.values[layer][slot, :, start:end] = both[1]
+            keys[slot, :, start:end] = both[0]
+            values[slot, :, start:end] = both[1]
 
     def _bits(self, block: list[mx.array]) -> tuple[np.ndarray, ...]:
         return tuple(np.array(both.view(BITS[both.itemsize])) for both in block)
 
     def _from_bits(self, layers: Sequence[np.ndarray]) -> list[mx.array]:
-        return [mx.array(bits).view(self.dtype) for bits in layers]
+        numbers = mx.int8 if self._scale else self.dtype
+        return [mx.array(bits).view(numbers if bits.ndim == 4 else mx.float32) for bits in layers]
 
     def _double(self, source: int, row: int, length: int) -> None:
         """Both may be in one slab: the stack is a buffer of its own, so that the slab need not be copied."""
         (one, place), (other, slot) = self.homes[source], self.homes[row]
-        for layer, (k, v) in enumerate(zip(one.keys, one.values, strict=True)):
+        for (k, v), (keys, values) in zip(one.pairs(), other.pairs(), strict=True):
             both = mx.stack([k[place, :, :length], v[place, :, :length]])
-            other.keys[layer][slot, :, :length] = both[0]
-            other.values[layer][slot, :, :length] = both[1]
+            keys[slot, :, :length] = both[0]
+            values[slot, :, :length] = both[1]
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:
         slab, slot = self.homes[row]
-        layers = (
-            mx.stack([k[slot, :, :length], v[slot, :, :length]]) for k, v in zip(slab.keys, slab.values, strict=True)
-        )
+        layers = (mx.stack([k[slot, :, :length], v[slot, :, :length]]) for k, v in slab.pairs())
         return tuple(np.array(both.view(BITS[both.itemsize])) for both in layers)
 
     def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
         slab, slot = self.homes[row]
-        for layer, bits in enumerate(layers):
-            both = mx.array(bits).view(self.dtype)
-            slab.keys[layer][slot, :, : both.shape[2]] = both[0]
-            slab.values[layer][slot, :, : both.shape[2]] = both[1]
+        for (keys, values), bits in zip(slab.pairs(), layers, strict=True):
+            both = mx.array(bits).view(keys.dtype)
+            keys[slot, :, : both.shape[2]] = both[0]
+            values[slot, :, : both.shape[2]] = both[1]
+
+
+class Int8Cache(Cache):
+    """Keys and values as int8 with a float32 scale each, as host.KVCache has it; memories stay in the dtype."""
+
+    _scale = 4
+
+    def __init__(self, layout: Layout, dtype: mx.Dtype, budget: int):
+        super().__init__(layout, dtype, budget)
+        self._itemsize = 1
+
+
+def quantised(x: mx.array) -> tuple[mx.array, mx.array]:
+    """x [..., D] as int8 in 127ths of its largest number, and what one of them is worth, float32 [...]."""
+    wide = x.astype(mx.float32)
+    most = mx.abs(wide).max(-1)
+    inverse = mx.where(most > 0, 127.0 / most, 0.0)
+    return mx.round(wide * inverse[..., None]).astype(mx.int8), most / 127.0
 
 
 def capacity(length: int) -> int:

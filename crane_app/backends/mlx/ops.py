@@ -176,14 +176,12 @@ def _decode(q, k, v, part: Decode, layer: int, window: int, scale: float) -> mx.
     """All rows of a slab in one call: [R, H, D]."""
     if part.index is not None:
         q, k, v = q[part.index], k[part.index], v[part.index]
-    keys, values = part.slab.keys[layer], part.slab.values[layer]
     if part.one is not None:
         slot, at = part.one
-        keys[slot, :, at] = k[0]
-        values[slot, :, at] = v[0]
+        part.slab.write(layer, (slot, slice(None), at), k[0], v[0])
     else:
-        keys[part.slots, :, part.positions] = k
-        values[part.slots, :, part.positions] = v
+        part.slab.write(layer, (part.slots, slice(None), part.positions), k, v)
+    keys, values = part.slab.read(layer, slice(None), k.dtype)
     if part.spread is not None:
         q = q[part.spread]
     q, mask = mx.expand_dims(q, 2), part.mask(window)
@@ -195,14 +193,9 @@ def _chunk(q, k, v, part: Chunk, layer: int, window: int, scale: float) -> mx.ar
     """One row's chunk: [L, H, D]."""
     span, slot = part.span, part.slot
     cut, end = slice(span.first, span.first + span.new), span.start + span.new
-    keys, values = part.slab.keys[layer], part.slab.values[layer]
-    keys[slot, :, span.start : end] = k[cut].swapaxes(0, 1)
-    values[slot, :, span.start : end] = v[cut].swapaxes(0, 1)
-    y = mx.fast.scaled_dot_product_attention(
-        q[cut].swapaxes(0, 1)[None],
-        keys[slot : slot + 1, :, :end],
-        values[slot : slot + 1, :, :end],
-        scale=scale,
-        mask=part.mask(window),
-    )
+    new = (x[cut].swapaxes(0, 1) for x in (k, v))
+    part.slab.write(layer, (slot, slice(None), slice(span.start, end)), *new)
+    keys, values = part.slab.read(layer, (slice(slot, slot + 1), slice(None), slice(0, end)), k.dtype)
+    q = q[cut].swapaxes(0, 1)[None]
+    y = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=part.mask(window))
     return y[0].swapaxes(0, 1)

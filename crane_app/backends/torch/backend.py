@@ -16,11 +16,11 @@ from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
 from crane_app.backends.torch import cuda, native, sampling
 from crane_app.backends.torch import leaf as leaves
-from crane_app.backends.torch.cache import Cache
+from crane_app.backends.torch.cache import Cache, Int8Cache
 from crane_app.backends.torch.compiled import compiled
 from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import Step
-from crane_app.contract import Device, DType, HostTensor, Model, Use, Work
+from crane_app.contract import Device, DType, HostTensor, KVCache, Model, Use, Work
 from crane_app.errors import Unsupported
 from crane_app.host import Host, Scheme
 
@@ -29,16 +29,20 @@ OP_BY_OP = "This model runs op by op on PyTorch: no program has {reason}."
 UNBUILT = "Crane's own kernels are not built here, so models run several times slower: see crane doctor."
 
 
-def create(device: str, dtype: DType | None) -> Backend:
+def create(device: str, dtype: DType | None, kv_cache: KVCache = "auto") -> Backend:
     """The backend on `device`; `dtype` None takes bfloat16 where the device computes in it, else float32."""
     if device == "metal":
         raise Unsupported("PyTorch does not run on Metal in Crane. Use --backend mlx on Apple Silicon.")
     if device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("PyTorch finds no NVIDIA GPU here. Use --device cpu, or install a CUDA build of torch.")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if where == "cuda" and kv_cache != "auto":
+        raise Unsupported(
+            "Keys and values cannot be kept in 8 bits on an NVIDIA GPU yet. Leave --kv-cache-dtype out, or use --cpu."
+        )
     if threads := cores.chosen():
         torch.set_num_threads(threads)
-    return Backend(torch.device(where), dtype or best_dtype(where))
+    return Backend(torch.device(where), dtype or best_dtype(where), kv_cache)
 
 
 def best_dtype(kind: str) -> DType:
@@ -56,12 +60,13 @@ class Backend:
     kernels: which of our own run, None where PyTorch's do.
     """
 
-    def __init__(self, device: torch.device, dtype: DType):
+    def __init__(self, device: torch.device, dtype: DType, kv_cache: KVCache = "auto"):
         name = (
             torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
         )
         self.device = Device("torch", device.type, name)
         self.dtype: DType = dtype
+        self.kv_cache: KVCache = kv_cache
         self.ops = self._kernels(device) or Ops(device)
         self.kernels = native.kernels() if device.type == "cpu" else None
         self.packs = self.kernels is not None or leaves.packable(leaves.TYPES[dtype], device)
@@ -125,7 +130,8 @@ class Backend:
         return leaves.tensor(host, self._dtype, self._device)
 
     def cache(self, layout) -> Cache:
-        return Cache(layout, self._dtype, self._device, self.limit())
+        kind = Cache if self.kv_cache == "auto" else Int8Cache
+        return kind(layout, self._dtype, self._device, self.limit())
 
     def limit(self) -> int:
         if self._device.type != "cuda":
@@ -145,7 +151,7 @@ class Backend:
             return DecodeRunner(self, model)
         runner = Runner(self, model)
         if self.kernels:
-            runner.model, reason = compiled(model, self._dtype)
+            runner.model, reason = compiled(model, self._dtype, self.kv_cache)
             runner.notes = (OP_BY_OP.format(reason=reason),) if reason else ()
         elif self._device.type == "cpu":
             runner.notes = (UNBUILT,)

@@ -15,9 +15,10 @@ import torch
 
 from crane_app.backends.torch import native, program, record
 from crane_app.backends.torch.program import Program
-from crane_app.contract import Inputs, Model, Outputs
+from crane_app.contract import Inputs, KVCache, Model, Outputs
 
 CACHES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+INT8 = len(native.FORMS)  # I8 of csrc/crane.h
 ROOM = 64  # tokens that the buffers hold at first
 
 
@@ -40,11 +41,11 @@ class _Step(ctypes.Structure):
 class Compiled:
     """A model as its program; `model` is what runs where the program does not."""
 
-    def __init__(self, model: Model, written: Program, dtype: torch.dtype):
+    def __init__(self, model: Model, written: Program, cache: int):
         self.model, self.layout, self.vocabulary = model, model.layout, model.vocabulary
         self._program = written
         code = ctypes.addressof(written.code)
-        self._c = _Program(code, len(written.code), len(model.layout), CACHES[dtype])
+        self._c = _Program(code, len(written.code), len(model.layout), cache)
         self._buffers = (_Buffer * len(written.widths))()
         self._memory: list[np.ndarray] = []
         self._room = 0
@@ -100,10 +101,10 @@ def _places(spans: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     return row, place
 
 
-def compiled(model: Model, dtype: torch.dtype) -> tuple[Model, str]:
+def compiled(model: Model, dtype: torch.dtype, kv_cache: KVCache = "auto") -> tuple[Model, str]:
     """The model as a program, or as it is and the reason why."""
     try:
         written = program.write(record.record(model), model.layout)
     except record.Unknown as reason:
         return model, str(reason)
-    return Compiled(model, written, dtype), ""
+    return Compiled(model, written, CACHES[dtype] if kv_cache == "auto" else INT8), ""

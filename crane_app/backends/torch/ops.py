@@ -111,13 +111,11 @@ class Ops:
         window = step.cache.layout[layer].window
         parts = []
         for span in step.spans:
-            row, cut, end = step.cache.rows[span.row], slice(span.first, span.first + span.new), span.start + span.new
-            keys, values = row.keys[layer], row.values[layer]
-            keys[:, span.start : end] = k[cut].transpose(0, 1)
-            values[:, span.start : end] = v[cut].transpose(0, 1)
+            cut, end = slice(span.first, span.first + span.new), span.start + span.new
+            step.cache.write(span.row, layer, span.start, k[cut].transpose(0, 1), v[cut].transpose(0, 1))
             first = max(0, span.start + 1 - window) if window else 0
             mask = step.mask(span.start - first, span.new, window) if span.new > 1 else None
-            parts.append(_attention(q[cut], keys[:, first:end], values[:, first:end], mask, scale))
+            parts.append(_attention(q[cut], *step.cache.read(span.row, layer, first, end), mask, scale))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def remember(self, k, v, step, layer: int):

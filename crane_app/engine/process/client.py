@@ -97,10 +97,11 @@ class Client:
         dtype: str | None = None,
         quantize: str | None = None,
         exact: bool = False,
+        kv_cache: str = "auto",
     ) -> Stream:
         path = Path(folder).expanduser()
         said: dict[str, Any] = {"name": name, "backend": backend, "device": device, "dtype": dtype}
-        said |= {"quantize": quantize, "exact": exact}
+        said |= {"quantize": quantize, "exact": exact, "kv_cache": kv_cache}
         stream = self._loading(str(path.absolute()) if path.exists() else folder, said)
         return self._send(stream, "load", {"folder": stream.what, **said})
 

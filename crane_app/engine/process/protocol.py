@@ -66,6 +66,7 @@ ASKS: dict[str, dict[str, Any]] = {  # client to engine
         "dtype": str | None,
         "quantize": str | None,
         "exact": bool,
+        "kv_cache": str,
     },
     "cancel": {},
     "credit": {"nbytes": int},

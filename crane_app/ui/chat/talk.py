@@ -329,7 +329,8 @@ class Talk(QObject):
         from crane_app.pipelines.conversation import Model
 
         get = self._preferences.get
-        return Model(self._folder(), get("backend"), get("device") or "auto", get("dtype"), get("quantize"))
+        how = get("backend"), get("device") or "auto", get("dtype"), get("quantize"), get("kv-cache-dtype") or "auto"
+        return Model(self._folder(), *how)
 
     def _folder(self) -> str:
         return str(self._preferences.get("model") or "")

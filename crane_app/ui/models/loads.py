@@ -61,7 +61,13 @@ class Loads(QObject):
         self._percents[name] = 0
         self._errors.pop(name, None)
         get = self._preferences.get
-        choices = (get("backend"), get("device") or "auto", get("dtype"), get("quantize"))
+        choices = (
+            get("backend"),
+            get("device") or "auto",
+            get("dtype"),
+            get("quantize"),
+            get("kv-cache-dtype") or "auto",
+        )
         worker = self._connection.run(lambda engine: _loading(engine, name, choices, stop))
         worker.yielded.connect(lambda percent: self._came(name, percent, stop))
         worker.failed.connect(lambda error: self._over(name, stop, sentence(error)))

@@ -9,6 +9,8 @@
 
 enum format { F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q4_K, Q6_K, A4_BF16, A4_F16, A8_BF16, A8_F16, FORMATS };
 
+enum { I8 = FORMATS }; /* of a cache alone: bytes with a scale for each key and each value */
+
 /* A matrix [rows, columns] in strips of 16 rows (pack.c says how a strip lies).
    bias: [rows], or NULL. */
 struct matrix {
@@ -49,7 +51,8 @@ struct program {
 
 /* Everything that changes from step to step.
    row: [N], to which of the step's rows a token belongs; place: [N], where in it; position: [N], by what it is turned.
-   keys, values: [rows, layers] pointers to [G, capacity, D]; capacities: [rows].
+   keys, values: [rows, layers] pointers to [G, capacity, D], behind which I8 has its scales, floats [G, capacity];
+   capacities: [rows].
    out: [M], which tokens have logits. */
 struct step {
     int32_t count, chosen, threads;

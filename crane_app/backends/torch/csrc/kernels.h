@@ -4,6 +4,14 @@
 
 #include "crane.h"
 
+/* The keys, or the values, of one key head of a row: [capacity, D], and of I8 their scales [capacity]. */
+struct held {
+    uint8_t *numbers;
+    float *scales;
+};
+
+static inline int held_bytes(int format) { return format == F32 ? 4 : format == I8 ? 1 : 2; }
+
 struct kernels {
     const char *name;
     void (*product)(int format, int exact, const uint8_t *strips, int count, int columns, int n, const uint8_t *x,
@@ -14,9 +22,9 @@ struct kernels {
     void (*add)(const float *x, const float *with, int width, float *y);
     void (*swiglu)(const float *gate, const float *up, int width, float *y);
     void (*rope)(float *x, const float *cos, const float *sin, int turned, int pairs);
-    void (*keep)(int format, const float *x, int dim, uint8_t *out);
+    void (*keep)(int format, const float *x, int dim, uint8_t *out, float *scale);
     int (*best)(const float *x, int count, float *value);
-    void (*attend)(int format, int dim, const float *q, int heads, const uint8_t *keys, const uint8_t *values, int first,
+    void (*attend)(int format, int dim, const float *q, int heads, struct held keys, struct held values, int first,
                    int count, float scale, float *out);
     int64_t (*stream)(const uint8_t *bytes, int64_t size);
 };

@@ -122,6 +122,14 @@ INLINE w16 w_dot4(w16 acc, b64 a, int32_t x) {
     return (w16){w_dot4_half(acc.a, a.a, four), w_dot4_half(acc.b, a.b, four)};
 }
 
+INLINE b64 b_wide(const int8_t *p) {
+    return (b64){_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p + 16)))};
+}
+INLINE w16 w_dot2(w16 acc, b64 a, b64 b) {
+    return (w16){_mm256_add_epi32(acc.a, _mm256_madd_epi16(a.a, b.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(a.b, b.b))};
+}
+
 INLINE v16 v_even(b64 x) {
     return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))};
 }

@@ -70,6 +70,9 @@ INLINE b64 b_right(b64 a, int bits, uint8_t mask) { return b_and(_mm512_srli_epi
 INLINE b64 b_left(b64 a, int bits, uint8_t mask) { return b_and(_mm512_slli_epi16(a, (unsigned)bits), mask); }
 INLINE w16 w_dot4(w16 acc, b64 a, int32_t x) { return _mm512_dpbusd_epi32(acc, a, _mm512_set1_epi32(x)); }
 
+INLINE b64 b_wide(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+INLINE w16 w_dot2(w16 acc, b64 a, b64 b) { return _mm512_dpwssd_epi32(acc, a, b); }
+
 INLINE v16 v_even(b64 a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
 INLINE v16 v_odd(b64 a) { return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int)0xffff0000))); }
 

@@ -128,6 +128,26 @@ INLINE v16 v_dot2(v16 acc, b64 a, b64 b) {
     return acc;
 }
 
+/* 32 signed bytes as whole numbers of 16 bits. */
+INLINE b64 b_wide(const int8_t *p) {
+    b64 y;
+    for (int i = 0; i < 32; i++) {
+        int16_t x = p[i];
+        memcpy(y.at + 2 * i, &x, 2);
+    }
+    return y;
+}
+/* acc + the product of two whole numbers of 16 bits a lane. */
+INLINE w16 w_dot2(w16 acc, b64 a, b64 b) {
+    EACH {
+        int16_t x[2], y[2];
+        memcpy(x, a.at + 4 * i, 4);
+        memcpy(y, b.at + 4 * i, 4);
+        acc.at[i] += x[0] * y[0] + x[1] * y[1];
+    }
+    return acc;
+}
+
 /* The first and the second of two bfloat16 a lane. */
 INLINE v16 v_even(b64 a) { v16 y; EACH { uint16_t x; memcpy(&x, a.at + 4 * i, 2); y.at[i] = float_of_bf16(x); } return y; }
 INLINE v16 v_odd(b64 a) { v16 y; EACH { uint16_t x; memcpy(&x, a.at + 4 * i + 2, 2); y.at[i] = float_of_bf16(x); } return y; }

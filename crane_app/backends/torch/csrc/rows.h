@@ -90,8 +90,22 @@ static void rope(float *x, const float *cos, const float *sin, int turned, int p
     }
 }
 
+/* x [dim] in 127ths of its largest number; gives what one of them is worth. */
+static float keep_bytes(const float *x, int dim, int8_t *out) {
+    v16 largest = v_set(0);
+    for (int k = 0; k < dim; k += 16) largest = v_max(v_abs(v_load(x + k)), largest);
+    float most = v_biggest(largest);
+    v16 inverse = v_set(most > 0 ? 127.0f / most : 0.0f);
+    for (int k = 0; k < dim; k += 16) w_store_i8(out + k, w_round(v_mul(v_load(x + k), inverse)));
+    return most / 127.0f;
+}
+
 /* Keep x [dim] as the cache does. */
-static void keep(int format, const float *x, int dim, uint8_t *out) {
+static void keep(int format, const float *x, int dim, uint8_t *out, float *scale) {
+    if (format == I8) {
+        *scale = keep_bytes(x, dim, (int8_t *)out);
+        return;
+    }
     for (int k = 0; k < dim; k += 16) {
         if (format == BF16) v_store_bf16((uint16_t *)out + k, v_load(x + k));
         else if (format == F16) v_store_f16((uint16_t *)out + k, v_load(x + k));

@@ -81,15 +81,26 @@ static void normalise(const struct instruction *i, float *x, const float *weight
     if (weight) kernels->rms_norm(x, weight, i->eps, i->dim, x);
 }
 
-static uint8_t *cached(const struct program *p, const struct step *s, const int64_t *pointers, int n, int layer, int group,
-                       int dim) {
-    int size = p->cache_format == F32 ? 4 : 2, row = s->row[n];
-    return (uint8_t *)pointers[row * p->layers + layer] + (int64_t)group * s->capacities[row] * dim * size;
+static struct held cached(const struct instruction *i, const struct program *p, const struct step *s,
+                          const int64_t *pointers, int n, int group) {
+    int row = s->row[n];
+    int64_t capacity = s->capacities[row], size = capacity * i->dim * held_bytes(p->cache_format);
+    uint8_t *all = (uint8_t *)pointers[row * p->layers + i->layer];
+    return (struct held){all + group * size, (float *)(all + i->groups * size) + group * capacity};
+}
+
+/* One key or value into the cache. */
+static void keep(const struct instruction *i, const struct program *p, const struct step *s, const int64_t *pointers, int n,
+                 int group, const float *x) {
+    struct held held = cached(i, p, s, pointers, n, group);
+    int64_t place = s->place[n];
+    kernels->keep(p->cache_format, x, i->dim, held.numbers + place * i->dim * held_bytes(p->cache_format),
+                  held.scales + place);
 }
 
 /* The queries and the key of one group, normalised and turned; key and value into the row's cache. */
 static void turn(const struct instruction *i, const struct program *p, const struct step *s, int n, int group) {
-    int many = i->heads / i->groups, size = p->cache_format == F32 ? 4 : 2;
+    int many = i->heads / i->groups;
     const float *cos = at(s, i->rotary, n), *sin = cos + i->turned;
     float *key = at(s, i->k, n) + group * i->dim;
     for (int h = 0; h <= many; h++) {
@@ -99,10 +110,8 @@ static void turn(const struct instruction *i, const struct program *p, const str
         kernels->rope(x, cos, sin, i->turned, i->pairs);
         normalise(i, x, of_key ? i->k_after : i->q_after);
     }
-    int64_t place = (int64_t)s->place[n] * i->dim * size;
-    kernels->keep(p->cache_format, key, i->dim, cached(p, s, s->keys, n, i->layer, group, i->dim) + place);
-    kernels->keep(p->cache_format, at(s, i->v, n) + group * i->dim, i->dim,
-                  cached(p, s, s->values, n, i->layer, group, i->dim) + place);
+    keep(i, p, s, s->keys, n, group, key);
+    keep(i, p, s, s->values, n, group, at(s, i->v, n) + group * i->dim);
 }
 
 /* to [H, D]: attention of one group's queries over what their row has up to this token; prepared. */
@@ -110,9 +119,8 @@ static void attend(const struct instruction *i, const struct program *p, const s
     int many = i->heads / i->groups, end = s->place[n] + 1, from = group * many * i->dim;
     int first = i->window && end > i->window ? end - i->window : 0;
     float *y = at(s, i->to, n);
-    kernels->attend(p->cache_format, i->dim, at(s, i->q, n) + from, many,
-                    cached(p, s, s->keys, n, i->layer, group, i->dim), cached(p, s, s->values, n, i->layer, group, i->dim),
-                    first, end - first, i->scale, y + from);
+    kernels->attend(p->cache_format, i->dim, at(s, i->q, n) + from, many, cached(i, p, s, s->keys, n, group),
+                    cached(i, p, s, s->values, n, group), first, end - first, i->scale, y + from);
     prepare(i, s, n, y, from, from + many * i->dim);
 }
 
