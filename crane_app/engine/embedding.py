@@ -99,7 +99,7 @@ def _scored(shelved: Shelved, row: int, tokens: np.ndarray, following: np.ndarra
 def _row(shelved: Shelved, length: int) -> Iterator[int]:
     """A row of that length, if need be in the place of kept beginnings."""
     scheduler = shelved.scheduler
-    scheduler.make_room(length)
+    scheduler.prefixes.make_room(length)
     row = scheduler.cache.open(length)
     try:
         yield row
