@@ -325,11 +325,12 @@ def load(
     try:
         stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact, kv_cache_dtype)
         try:
-            for event in events(stream):
-                if isinstance(event, Part):
-                    return Model(engine, event.value)
+            # To the end: a load that is cancelled before is undone.
+            cards = [event.value for event in events(stream) if isinstance(event, Part)]
         finally:
             stream.cancel()
+        if cards:
+            return Model(engine, cards[-1])
     except BaseException:
         _SHARED.release(engine, name)
         raise

@@ -213,8 +213,11 @@ class Engine:
             if not chosen.breathe():
                 self._activities.remove(chosen)
         else:
-            self.phase = f"generating with {chosen.card.name}"
+            doing = "generating with" if chosen.scheduler.occupied else "keeping what was computed by"
+            self.phase = f"{doing} {chosen.name}"
             chosen.scheduler.step()
+            if not chosen.scheduler.busy:
+                self._shelf.touch(chosen.name)  # its idle time begins
         chosen.served = time.monotonic()
         return True
 
@@ -249,14 +252,17 @@ class Engine:
         tracked.on_cancel = activity.stop
         self._activities.append(activity)
 
-    def _admit(self, shelved: Shelved, sequences: list[Sequence], tracked: Tracked, keep: float | None) -> None:
+    def _admit(self, shelved: Shelved, sequences: list[Sequence], tracked: Tracked, request: Request) -> None:
         tracked.admitted = time.monotonic()
-        if self._shelf.find(shelved.card.name) is not shelved:
-            tracked.end(failed(ModelNotFound(f"The model '{shelved.card.name}' was unloaded.")))
-        else:
+        if self._shelf.find(shelved.name) is shelved:
             shelved.add(sequences, tracked)
-            if keep is not None:
-                self._shelf.keep(shelved.name, keep)
+            if request.keep is not None:
+                self._shelf.keep(shelved.name, request.keep)
+        elif self._shelf.find(shelved.name) or self._shelf.away(shelved.name):  # it was let go meanwhile
+            again = partial(self._host_request, request, tracked)
+            self._recall(tracked, shelved.name, request.lane, again)
+        else:
+            tracked.end(failed(ModelNotFound(f"The model '{shelved.name}' was unloaded.")))
 
     def _unload(self, name: str) -> None:
         for activity in self._activities:
@@ -274,6 +280,7 @@ class Engine:
 
     def _finish(self, ending: BaseException) -> None:
         """End whatever is left, the one way or the other; nothing is taken any more."""
+        self.phase = "closed"  # before anybody hears of it
         with self._lock:
             drain, self._closing = self._closing is True, False
             left = list(self._tracked.values())
@@ -293,7 +300,6 @@ class Engine:
             self._shelf.reader.rest()
             self._obey(wait=False)
         finally:
-            self.phase = "closed"
             self._ended.set()
 
     # On the pool
@@ -314,7 +320,7 @@ class Engine:
         except BaseException as error:
             tracked.end(failed(error))
         else:
-            self._do(lambda: self._admit(shelved, sequences, tracked, request.keep))
+            self._do(lambda: self._admit(shelved, sequences, tracked, request))
 
     def _run_hosted(self, job: Job, tracked: Tracked) -> None:
         """A job that never touches the device; one that is cancelled is left at its next yield."""

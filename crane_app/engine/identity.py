@@ -28,7 +28,7 @@ def identity(loaded: Loaded, card: ModelCard, template: Any) -> bytes:
     arithmetic = [card.backend, card.device, card.dtype, card.quantize, card.packed, card.exact, card.kv_cache]
     facts = {
         "form": [FORM, VERSION, BLOCK, _version_of(card.backend)],
-        "arithmetic": [*arithmetic, cores.chosen()],
+        "arithmetic": [*arithmetic, getattr(loaded.backend, "kernels", None), cores.chosen()],
         "model": [card.architecture, loaded.config, loaded.sizes, [repr(slot) for slot in loaded.runner.layout]],
         "template": getattr(template, "sources", None),
         "files": list(map(_file, _files(loaded.folder))),

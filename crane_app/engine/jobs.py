@@ -77,8 +77,11 @@ class Activity:
             log.exception("a job did not close well: %s", self.doing)
 
 
-def loading_job(shelf: Shelf, folder: str, name: str | None, how: How) -> Iterator[Any]:
-    """Progress in bytes, then the card. A model that is loaded already, or just being loaded, gives its card."""
+def loading_job(shelf: Shelf, folder: str, name: str | None, how: How, again: bool = False) -> Iterator[Any]:
+    """Progress in bytes, then the card. A model that is loaded already, or just being loaded, gives its card.
+
+    again: it was let go, and stays once it is back, whoever gives up waiting.
+    """
     path = Path(folder).expanduser().absolute()
     called = name or path.name or str(path)
     while called in shelf.loading:
@@ -100,7 +103,7 @@ def loading_job(shelf: Shelf, folder: str, name: str | None, how: How) -> Iterat
         loaded = replace(loaded, notes=(*loaded.notes, *shelf.planner.told(called, since)))
         yield Part(_shelve(shelf, called, loaded, how, *words.result()))
     except GeneratorExit:
-        if shelf.find(called) is not None:  # cancelled between its card and its end, which says so
+        if shelf.find(called) is not None and not again:  # cancelled between its card and its end, which says so
             shelf.unload(called)
         let_go(how.backend())
         raise
@@ -114,7 +117,7 @@ def recalled(shelf: Shelf, name: str) -> Iterator[None]:
     """Load a model that was let go as it was; nothing if it is here, or is not known."""
     if name := shelf.away(name):
         gone = shelf.planner.gone[name]
-        for _ in loading_job(shelf, gone.folder, name, gone.how):
+        for _ in loading_job(shelf, gone.card.folder, name, gone.how, again=True):
             yield None
 
 

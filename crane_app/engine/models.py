@@ -28,7 +28,7 @@ from crane_app.engine.sequence import Sequence
 from crane_app.engine.steps import known
 from crane_app.engine.storing import Stored, Writer
 from crane_app.engine.tracking import Tracked
-from crane_app.errors import ModelNotFound
+from crane_app.errors import ModelNotFound, NotEnoughMemory
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,6 @@ class Shelf:
         self.coming: dict[str, tuple[Pool, int]] = {}
         self.reader = Resting()
         self.at_work: Callable[[str], bool] = lambda name: False
-        self.on_device: Callable[[Callable[[], None]], None] = lambda command: command()
         self.due = math.inf
         self.done = Rows()  # by models that are gone
         self._models: dict[str, Shelved] = {}
@@ -203,6 +202,10 @@ class Shelf:
         """Whether it has work running or waiting."""
         return (isinstance(thing, Shelved) and thing.scheduler.occupied) or self.at_work(thing.name)
 
+    def _used(self, thing: Thing) -> bool:
+        """Busy, or with something to be written that it has computed."""
+        return self.busy(thing) or (isinstance(thing, Shelved) and thing.scheduler.stored.owes)
+
     def room(self, name: str, backend: Backend, nbytes: int) -> Iterator[None]:
         """Keep so many bytes on the device for weights that come. What goes for it goes at the end, and all at once.
 
@@ -212,7 +215,8 @@ class Shelf:
 
     def room_beside(self, name: str, nbytes: int) -> None:
         """The same for what computes without a backend; does not wait."""
-        next(self._room(name, "main", nbytes, self.memory.limit_beside), None)
+        for _ in self._room(name, "main", nbytes, self.memory.limit_beside):
+            raise NotEnoughMemory("Another model is being loaded. Try again when it is there.")
         self.coming.pop(name, None)
 
     def _room(self, name: str, pool: Pool, nbytes: int, limit: Callable[[], int]) -> Iterator[None]:
@@ -235,7 +239,8 @@ class Shelf:
     def _part(self, thing: Thing, room: str) -> None:
         """Let it go, to come back when it is asked for."""
         if isinstance(thing, Shelved):
-            self.planner.parted(thing, room, Gone(str(thing.loaded.folder), thing.how))
+            thing.scheduler.stored.hand_over(thing.scheduler.prefixes)
+            self.planner.parted(thing, room, Gone(thing.card, thing.how))
             self._remove(thing.name)
         else:
             self.planner.parted(thing, room)
@@ -253,7 +258,7 @@ class Shelf:
         """Let go what has had no work for as long as it may."""
         now = self.planner.clock()
         for thing in self.things():
-            if thing.weights and self.planner.expires(thing) <= now and not self.busy(thing):
+            if thing.weights and self.planner.expires(thing) <= now and not self._used(thing):
                 self._part(thing, "")
         self._changed()
 
@@ -278,7 +283,7 @@ class Shelf:
         if divide:
             self.divide(1)
         # What is at work is looked at again when its work has ended.
-        idle = (self.planner.expires(each) for each in self.things() if each.weights and not self.busy(each))
+        idle = (self.planner.expires(each) for each in self.things() if each.weights and not self._used(each))
         self.due = min(idle, default=math.inf)
 
     def divide(self, least: int = 2) -> None:
@@ -310,7 +315,7 @@ class Shelf:
     @property
     def owes(self) -> bool:
         """Whether something that was computed is to be written yet."""
-        return any(s.scheduler.stored is not None and s.scheduler.stored.owes for s in self)
+        return any(shelved.scheduler.stored.owes for shelved in self)
 
     def trim(self) -> None:
         """Drop the prefixes kept for reuse, and give back what the tensor libraries hold in reserve."""
@@ -334,6 +339,7 @@ class Shelf:
             "store_problem": self.writer.problem if self.writer else "",
             "held": self.holdings(),
             "gone": self.planner.partings(),
+            "away": tuple(gone.card for gone in list(self.planner.gone.values())),
         }
 
     def rows(self) -> Rows:

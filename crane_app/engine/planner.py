@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from crane_app.engine.loading import How
 from crane_app.engine.memory import Thing
-from crane_app.engine.request import Parting
+from crane_app.engine.request import ModelCard, Parting
 from crane_app.errors import NotEnoughMemory
 from crane_app.library.fit import human
 
@@ -27,7 +27,7 @@ Clock = Callable[[], float]
 class Gone:
     """A model that was let go, and how it was loaded, so that it can be again."""
 
-    folder: str
+    card: ModelCard
     how: How
 
 

@@ -245,7 +245,8 @@ class Stats:
     memory_limit: as it was asked for, "" for the device's own; limit_nbytes: what weights and rows may take together.
     prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core. evictions:
     rows that gave way to others while memory was short. store_problem: why nothing is kept on disk at present, as a
-    sentence, or "". held: everything loaded. gone: what was let go of late, the last one last.
+    sentence, or "". held: everything loaded. gone: what was let go of late, the last one last. away:
+    models that were let go and are loaded again when they are asked for.
     """
 
     phase: str
@@ -265,6 +266,7 @@ class Stats:
     store_problem: str = ""
     held: tuple[Holding, ...] = ()
     gone: tuple[Parting, ...] = ()
+    away: tuple[ModelCard, ...] = ()
     evictions: int = 0
 
 

@@ -17,11 +17,11 @@ from itertools import chain
 
 from crane_app.contract import BLOCK, Drawn, Runner, Work
 from crane_app.engine.lookup import NOTHING, Gain
-from crane_app.engine.prefixes import Prefixes, Reuse, keys
+from crane_app.engine.prefixes import Kept, Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
 from crane_app.engine.sequence import Sequence
 from crane_app.engine.steps import Failed, Launched, Plan, alike, known, never
-from crane_app.engine.storing import Stored
+from crane_app.engine.storing import Nowhere, Stored
 from crane_app.errors import CraneError, NotEnoughMemory
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Scheduler:
         self.gain = gain if runner.batched else None
         self.cache = runner.cache
         self.prefixes = Prefixes(runner.cache)
-        self.stored: Stored | None = None  # None: nothing is kept on disk
+        self.stored: Stored | Nowhere = Nowhere()
         self.most_rows = self.cap = most_rows if runner.batched else 1
         self.step_tokens = step_tokens
         self.waiting: list[Sequence] = []  # the one that is due first in front
@@ -66,7 +66,7 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        return self.occupied or bool(self.stored and self.stored.busy)
+        return self.occupied or self.stored.busy
 
     @property
     def lane(self) -> int:
@@ -92,8 +92,7 @@ class Scheduler:
         if failed is not None:
             self._alone(failed)
         self._sweep()
-        if self.stored is not None:
-            self.stored.advance(self.prefixes)
+        self.stored.advance(self.prefixes)
         if not self.runner.batched:
             self._weigh()  # an adapted row grows as it is filled
 
@@ -252,27 +251,25 @@ class Scheduler:
         place, inside = divmod(sequence.launched, BLOCK)
         if inside or place >= sequence.reusable or not self.cache.shares or self.reuse == "none":
             return False
-        assert sequence.slot is not None
-        evicted = bool(sequence.made)
-        kept = self.prefixes.find(sequence.keys[: sequence.reusable], place, exact=evicted)
-        if kept:
-            try:
-                self.cache.paste(sequence.slot, [one.block for one in kept])
-            except Exception as error:
-                sequence.end("error", known(error))
-                return True
-            sequence.take_over(len(kept), all(one.exact for one in kept))
-            place += len(kept)
-        return place < sequence.reusable and (sequence.keys[place] in making or self._recall(sequence, place))
-
-    def _recall(self, sequence: Sequence, place: int) -> bool:
-        """Bring blocks of the prompt from the disk into memory, for the next step to take over. True if there were."""
-        if self.stored is None or not sequence.owner:
-            return False
-        wanted = sequence.keys[: sequence.reusable]
-        found = self.stored.recall(sequence.owner, wanted, place, self.prefixes, exact=bool(sequence.made))
-        self._weigh()
+        wanted, evicted = sequence.keys[: sequence.reusable], bool(sequence.made)
+        kept = self.prefixes.find(wanted, place, exact=evicted)
+        self._paste(sequence, kept)
+        place += len(kept)
+        if place == len(wanted) or sequence.finish is not None or wanted[place] in making:
+            return sequence.finish is not None or place < len(wanted)
+        # From the disk. Pasted at once: by the next step it may have gone again for another's.
+        found = self.stored.recall(sequence.owner, wanted, place, self.prefixes, evicted)
+        self._paste(sequence, found)
         return bool(found)
+
+    def _paste(self, sequence: Sequence, kept: list[Kept]) -> None:
+        try:
+            if kept and sequence.slot is not None:
+                self.cache.paste(sequence.slot, [one.block for one in kept])
+                sequence.take_over(len(kept), all(one.exact for one in kept))
+                self._weigh()
+        except Exception as error:
+            sequence.end("error", known(error))
 
     def _read(self, launched: Launched) -> Failed | None:
         plan = launched.plan
@@ -372,7 +369,7 @@ class Scheduler:
             chain = keys(whole, chain, sequence.salt)
             for index in range(len(sequence.keys), min(len(chain), self.cache.length(sequence.slot) // BLOCK)):
                 self.prefixes.keep(sequence.slot, chain, index, exact=False)
-        if self.stored is not None and sequence.owner and self.reuse != "none":
+        if self.reuse != "none":
             self.stored.want(sequence.owner, chain)
 
     def _flying(self, sequence: Sequence) -> bool:
@@ -389,8 +386,7 @@ class Scheduler:
     def close(self) -> None:
         """Forget everything; the caller has ended the choices."""
         self._flight = None
-        if self.stored is not None:
-            self.stored.forget()
+        self.stored.forget()
         self.prefixes.clear()
         for sequence in self.running:
             if sequence.slot is not None:

@@ -51,7 +51,7 @@ def alike(prompts: list[Sequence]) -> Iterator[tuple[Sequence, list[Sequence]]]:
     for sequence in prompts:
         groups.setdefault(id(sequence) if sequence.made else sequence.whole, []).append(sequence)
     for group in groups.values():
-        first = max(group, key=lambda s: s.launched)
+        first = max(group, key=lambda s: (s.launched, bool(s.owner)))  # who has an owner may find more on the disk
         yield first, [other for other in group if other is not first]
 
 

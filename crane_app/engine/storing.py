@@ -110,6 +110,23 @@ class Chain:
     names: dict[str, int] = field(default_factory=dict)
 
 
+class Nowhere:
+    """Where nothing is kept on disk; see Stored."""
+
+    busy = owes = False
+
+    def want(self, owner: str, chain: Sequence[bytes]) -> None: ...
+
+    def advance(self, prefixes: Prefixes) -> None: ...
+
+    def hand_over(self, prefixes: Prefixes) -> None: ...
+
+    def recall(self, owner: str, chain: Sequence[bytes], place: int, prefixes: Prefixes, exact: bool) -> list[Kept]:
+        return []
+
+    def forget(self) -> None: ...
+
+
 class Stored:
     """The blocks of one model on disk. Only the device thread calls it. identity: as identity.identity gives it."""
 
@@ -129,7 +146,7 @@ class Stored:
 
     def want(self, owner: str, chain: Sequence[bytes]) -> None:
         """Keep what is in memory of this chain on the disk too; of one too long for the limit its beginning."""
-        if chain:
+        if owner and chain:
             self._chains.append(Chain(owner, chain, time.time_ns()))
 
     def advance(self, prefixes: Prefixes) -> None:
@@ -154,10 +171,15 @@ class Stored:
             self._writer.touch(chain.owner, chain.names)
             self._chains.popleft()
 
+    def hand_over(self, prefixes: Prefixes) -> None:
+        """All that is owed to the writer, as far as it has room: the cache goes."""
+        while self.busy:
+            self.advance(prefixes)
+
     def recall(self, owner: str, chain: Sequence[bytes], place: int, prefixes: Prefixes, exact: bool) -> list[Kept]:
         """The next blocks of the chain from `place` on that the disk has, kept in memory now; READ at most."""
         found: list[Kept] = []
-        for index in range(place, min(place + READ, len(chain))):
+        for index in range(place, min(place + READ, len(chain)) if owner else place):
             name = self._name(chain[index])
             block = self._writer.store.read(owner, name)
             if block is None or (exact and not block.exact):
@@ -168,7 +190,7 @@ class Stored:
                 log.warning("a block on disk is not used: %s", error)
                 self._writer.store.discard(owner, name)
                 break
-            if kept is None:
+            if kept is None or (exact and not kept.exact):
                 break
             found.append(kept)
         return found

@@ -179,24 +179,24 @@ def loaded(
     """Loads the model unless it is there; returns its card, None when it was stopped."""
     if not model.folder:
         raise BadInput("No model is chosen. Choose one above the conversation, or get one in Models.")
-    stream = _load(engine, model)
+    stream, card = _load(engine, model), None
     try:
-        for event in events(stream):
+        for event in events(stream):  # to the end: a load that is cancelled before is undone
             if stopped():
                 return None
             if isinstance(event, Progress):
                 yield Loading(100 * event.done // max(event.total, 1))
             elif isinstance(event, Part) and isinstance(event.value, ModelCard):
-                return event.value
+                card = event.value
     finally:
         stream.cancel()
-    return None
+    return card
 
 
 def _load(engine: EngineLike, model: Model) -> Stream:
     """A model that is loaded under another name or in another way is used as it is there, if its folder is the same."""
     folder = Path(model.folder).expanduser().absolute()
-    cards = {card.name: card for card in engine.models()}
+    cards = {card.name: card for card in (*engine.models(), *engine.stats().away)}
     there = next((card for card in cards.values() if Path(card.folder) == folder), None)
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.

@@ -40,9 +40,10 @@ class Scored:
 
 
 async def scored(call: Call, model: str, prompt: str | Sequence[int], top: int) -> Scored:
-    """The prompt's own tokens, each after those before it."""
-    given = prompt if isinstance(prompt, str) else list(prompt)
-    found = await call.service.answers.part("score", given, model, top=top, spell=True)
+    """The prompt's own tokens, each after those before it; waits for its turn as an answer does."""
+    given, answers = prompt if isinstance(prompt, str) else list(prompt), call.service.answers
+    async with answers.gate.enter(1, []):
+        found = await answers.part("score", given, model, top=top, spell=True)
     spelled = {id: text.encode() for id, text in found["named"].items()}
     drawn = [Drawn(found["tokens"][0]), *found["drawn"]]
     spelt = (Spelt(text, text.encode(), one, spelled) for text, one in zip(found["texts"], drawn, strict=True))

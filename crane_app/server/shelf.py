@@ -65,6 +65,12 @@ class Stock:
 NOTHING = Stock()
 
 
+def as_it_was(card: ModelCard) -> Stored:
+    """A model that was loaded before."""
+    how = card.backend, card.device, card.dtype, card.quantize, card.exact, card.kv_cache
+    return Stored(card.folder, card.context, *how)
+
+
 @dataclass
 class _Found:
     stored: dict[str, Stored] = field(default_factory=dict)
@@ -90,7 +96,7 @@ class Offer:
         """The server's own come first, also while the engine that had them is being started anew."""
         now = time.monotonic()
         if now - self._asked > FRESH_S:
-            cards = await asyncio.to_thread(self._engine.models)
+            cards = await asyncio.to_thread(self._known)
             self._asked = now
             names = {offered.card.name for offered in self._own.values()}
             self._others = {
@@ -99,6 +105,10 @@ class Offer:
                 if card.name not in names and card.name not in self._own
             }
         return [*self._own.values(), *self._others.values()]
+
+    def _known(self) -> list[ModelCard]:
+        """What is loaded, and what the engine has let go and loads again for a request."""
+        return [*self._engine.models(), *self._engine.stats().away]
 
     async def stored(self) -> Mapping[str, Stored]:
         """What is on disk and not loaded, by name; nothing where loading is not allowed."""
@@ -130,7 +140,7 @@ class Offer:
         card = offered.card
         self._asked = float("-inf")
         if card.name not in {each.name for each in await asyncio.to_thread(self._engine.models)}:
-            await self._load(card.name, Stored(card.folder, card.context, card.backend, card.device, card.dtype))
+            await self._load(card.name, as_it_was(card))
 
     async def _loaded(self, name: str | None, hears: bool) -> Offered | None:
         if name is not None and name in self._own:

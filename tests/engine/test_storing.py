@@ -208,10 +208,23 @@ def test_of_a_chain_longer_than_the_limit_the_beginning_stays(disk, store):
     store.limit = lambda: 5 * 4 * 2 * BLOCK  # numbers of five blocks; a file has some more
     with disk.world() as world:
         ask(world, prompt)
-    assert 3 <= len(blocks_of(store)) <= 4
+    there = len(blocks_of(store))
+    assert 3 <= there <= 4
     with disk.world() as world:
-        assert ask(world, prompt) == len(prompt) - len(blocks_of(store)) * BLOCK
+        assert ask(world, prompt) == len(prompt) - there * BLOCK
     assert store.nbytes() <= store.limit()
+
+
+def test_conversations_that_come_from_the_disk_together_do_not_wait_for_each_other_for_ever(disk):
+    """Memory keeps two blocks: what one has from the disk takes the place of the other's."""
+    first, second = (a_prompt(random.Random(seed), 3 * BLOCK + 10) for seed in (14, 15))
+    for prompt in (first, second):
+        with disk.world() as world:
+            ask(world, prompt)
+    with disk.world(budget=10 * ROW) as world:
+        both = [world.ask(prompt, WISH, owner=OWNER) for prompt in (first, second)]
+        world.run()
+        assert [one.sequence.finish for one in both] == ["length", "length"]
 
 
 def test_what_memory_has_no_room_to_keep_is_computed(disk):

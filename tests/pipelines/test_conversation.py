@@ -14,7 +14,20 @@ from typing import Any
 import pytest
 
 from crane_app.cli.messages import read_messages
-from crane_app.engine.request import End, Event, Job, ModelCard, Part, Piece, Progress, Request, Stream, Usage, failed
+from crane_app.engine.request import (
+    End,
+    Event,
+    Job,
+    ModelCard,
+    Part,
+    Piece,
+    Progress,
+    Request,
+    Stats,
+    Stream,
+    Usage,
+    failed,
+)
 from crane_app.errors import BadCheckpoint, CraneError, DeviceLost, NotEnoughMemory
 from crane_app.library.chats import Attachment, Chats, Turn
 from crane_app.pipelines import conversation
@@ -38,6 +51,9 @@ class Engine:
 
     def models(self) -> list[ModelCard]:
         return []
+
+    def stats(self) -> Stats:
+        return Stats("idle", 0, 0, 0, 0, 0, 0, 0, 0.0, 1)
 
     def load(self, folder: str, *how: Any) -> Stream:
         self.loads.append(folder)

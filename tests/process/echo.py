@@ -44,6 +44,7 @@ class Echo:
         self.ids = itertools.count(1)
         self.closing = threading.Event()
         self.loads = 0
+        self.wishes: list[tuple[str, Any]] = []
 
     def run(self) -> None:
         assert threading.current_thread() is threading.main_thread()
@@ -67,6 +68,12 @@ class Echo:
         if name not in self.cards:
             raise ModelNotFound(f"No model is called '{name}'.")
         del self.cards[name]
+
+    def pin(self, name: str, on: bool = True) -> None:
+        self.wishes.append((name, on))
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        self.wishes.append((name, seconds))
 
     def models(self) -> list[ModelCard]:
         return list(self.cards.values())

@@ -162,7 +162,7 @@ def test_flags_reach_the_server_with_their_defaults(folder, monkeypatch):
     assert (told["stored"], told["idle_s"]) == (None, None)
     monkeypatch.setenv("CRANE_MODEL_FOLDERS", str(folder.parent))
     assert main(["serve", "-m", str(folder), "--allow-load", "--idle-unload", "2.5"], server=server) == 0
-    assert told["stored"]()[folder.name] == (str(folder), 100_000, None, "auto", None)
+    assert told["stored"]()[folder.name] == (str(folder), 100_000, None, "auto", None, None, False, "auto")
     assert (told["idle_s"], told["pins"]) == (150, ())
     assert main(["serve", "-m", str(folder), "--pin", "a", "--pin", "b"], server=server) == 0
     assert told["pins"] == ("a", "b")

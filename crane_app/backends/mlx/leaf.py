@@ -49,10 +49,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Product:
-    """Weight [O, I] of one or several linear products, the same transposed, and where the products end in O.
-
-    On a processor it is laid out transposed and `weight` is the view: MLX's BLAS there adds rows of [I, O] several
-    numbers at a time, and sums columns of [O, I] one by one (netlib, SRC/sgemm.f).
+    """Weight [O, I] of one or several linear products, its transposed view, and where the products end in O.
 
     matrix: the weight in affine groups, instead of the two.
     """
@@ -106,8 +103,7 @@ def array(host: HostTensor, dtype: mx.Dtype) -> mx.array:
 def table(weight: mx.array, bias: mx.array | None = None) -> Leaf:
     """A leaf that is gathered from, normalises, or holds taps or experts; a tied head multiplies by it as it is."""
     if weight.ndim == 2:
-        weight, turned = _turned(weight)
-        return Leaf(tuple(weight.shape), weight, Product(weight, turned, bias, (weight.shape[0],)))
+        return Leaf(tuple(weight.shape), weight, Product(weight, weight.T, bias, (weight.shape[0],)))
     return Leaf(tuple(weight.shape), weight, bias=bias)
 
 
@@ -139,18 +135,8 @@ def merged(weights: Sequence[mx.array], biases: Sequence[mx.array | None]) -> tu
     sizes = [w.shape[0] for w in weights]
     weight = weights[0] if len(weights) == 1 else mx.concatenate(list(weights))
     mx.eval(weight)
-    weight, turned = _turned(weight)
-    product = Product(weight, turned, _bias(biases, sizes, weight.dtype), _ends(sizes))
+    product = Product(weight, weight.T, _bias(biases, sizes, weight.dtype), _ends(sizes))
     return _shares(product, sizes, weight.shape[1], [0.0] * len(sizes))
-
-
-def _turned(weight: mx.array) -> tuple[mx.array, mx.array]:
-    """A matrix and the same transposed, of which one is a view; which, Product says."""
-    if mx.default_device() != mx.Device(mx.cpu):
-        return weight, weight.T
-    turned = mx.contiguous(weight.T)
-    mx.eval(turned)
-    return turned.T, turned
 
 
 def _bias(biases: Sequence[mx.array | None], sizes: list[int], dtype: mx.Dtype) -> mx.array | None:

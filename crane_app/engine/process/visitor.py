@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,16 +146,9 @@ class Visitor:
         return self.engine.load(**said)
 
     def _call(self, kind: str, id: int, said: dict[str, Any]) -> None:
-        calls: dict[str, Callable[..., Any]] = {
-            "unload": self.engine.unload,
-            "pin": self.engine.pin,
-            "keep": self.engine.keep,
-            "models": self.engine.models,
-            "stats": self.engine.stats,
-            "flush": self.engine.flush,
-        }
+        """kind: one of protocol's questions, each of which is a method of the engine."""
         try:
-            self._say(encode("reply", id, value=calls[kind](**said)))
+            self._say(encode("reply", id, value=getattr(self.engine, kind)(**said)))
         except Exception as error:
             if not isinstance(error, CraneError):
                 log.exception("%s failed", kind)
