@@ -14,7 +14,7 @@ from crane_app.engine.planner import Planner
 from crane_app.engine.reading import READER, READER_NBYTES
 from crane_app.engine.request import Asked, Part, Piece, Request
 from crane_app.errors import ModelNotFound
-from tests.engine.nulls import VOCABULARY, engine, events, shelved, table, tokens_of
+from tests.engine.nulls import END, VOCABULARY, engine, events, shelved, table, tokens_of
 from tests.models.scramble import golden
 
 ASKED = Asked(max_tokens=12, ignore_eos=True, temperature=0.0)
@@ -262,3 +262,24 @@ def test_a_reader_without_room_says_what_would_have_to_go():
     made._shelf.reader.room(READER_NBYTES)
     assert names(made) == []
     made.close()
+
+
+@pytest.mark.parametrize("way", ["an end", "the limit", "a cancel"])
+def test_the_time_without_work_begins_when_the_last_step_is_over(way):
+    """However the answer ended, and though a step of more was under way by then."""
+    clock = Clock()
+    made = engine(shelved(NullRunner(lambda token, position: END if position >= 12 else 5, VOCABULARY), "a"))
+    made._shelf.planner.idle_s, made._shelf.planner.clock = 60.0, clock
+    most = {"an end": 100, "the limit": 3, "a cancel": 3000}[way]
+    stream = made.submit(Request("a", tokens=PROMPT, asked=Asked(max_tokens=most, ignore_eos=way == "a cancel")))
+    if way == "a cancel":
+        stream.get()
+        stream.cancel()
+    events(stream)
+    while made.stats().phase != "idle":
+        made.flush()
+    clock.now = 61.0
+    made.flush()
+    made.flush()  # the turn that the first has begun is over
+    assert made.models() == []
+    made.close(drain=False)
