@@ -9,8 +9,11 @@ from crane_app import backends
 from crane_app.library.fit import Verdict
 from crane_app.library.models import OnDisk, needed_memory
 
+SETTINGS = ("backend", "device", "dtype", "quantize")  # what it depends on
+
 
 def verdict(entry: OnDisk, memory: int, get: Callable[[str], Any]) -> Verdict:
     """Whether it fits into `memory` bytes. get: a setting's value by its name."""
-    terms = backends.foreseen(get("backend"), get("device") or "auto", get("dtype"), get("quantize"))
+    library, device, dtype, quantize = map(get, SETTINGS)
+    terms = backends.foreseen(library, device or "auto", dtype, quantize)
     return needed_memory(entry, memory, terms)
