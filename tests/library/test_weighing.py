@@ -64,6 +64,14 @@ def test_a_head_beside_a_table_that_is_the_head_takes_nothing(tmp_path, backend_
     near(folder, backend_name, "float32")
 
 
+@pytest.mark.parametrize("name", ["qwen3", "llama", "qwen3_moe"])
+def test_a_folder_of_mlx_lm_is_as_large_as_was_told(tmp_path, backend_name, name):
+    from tests.engine.test_loading_grouped import MIXED, ROUTER, write_grouped
+
+    write_grouped(tmp_path / "grouped", name, **{"llama": MIXED, "qwen3_moe": ROUTER}.get(name, {}))
+    near(tmp_path / "grouped", backend_name, "bfloat16")
+
+
 def test_groups_of_mlx_are_one_tensor_with_their_scales(tmp_path):
     """A folder as mlx-lm's convert writes it: 512 numbers in 4 bits, and 2 bytes twice for each 64 of them."""
     head = {
