@@ -5,6 +5,7 @@ Nothing here is unpacked: what the bits mean is in media/files (gguf_blocks.py, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,45 @@ GROUP = 64
 # ... or the blocks of GGUF in files of that kind, and where a processor has kernels for these; the next where rows are
 # no whole blocks.
 KINDS = {"q4": ("Q4_0",), "q5": ("Q5_0",), "q6": ("Q6_K", "Q8_0"), "q8": ("Q8_0",)}
+# GGUF's types of tensors: number in a file -> name, numbers of a block and its bytes. Source: ggml's ggml.h and
+# ggml-common.h.
+# fmt: off
+TYPES = {
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
+}
+# fmt: on
+SIZES = {name: (block, nbytes) for name, block, nbytes in TYPES.values()}
 
 
 @dataclass(frozen=True)
@@ -54,12 +94,26 @@ class Scheme:
     def __str__(self) -> str:
         return self.kind if self.kind != "affine" else f"{self.bits} bits in groups of {self.size}"
 
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a matrix or of experts of this shape, whose rows are whole blocks or groups."""
+        numbers = math.prod(shape)
+        if self.kind != "affine":
+            block, nbytes = SIZES[self.kind]
+            return numbers // block * nbytes
+        return numbers * self.bits // 8 + numbers // self.size * 2 * (4 if self.dtype == "float32" else 2)
+
+
+def groups_of(shape: tuple[int, ...], dtype: str, bits: int) -> Scheme | None:
+    """How a matrix is packed in `bits` bits: in groups of GROUP, else of 32; None if its rows are no whole groups."""
+    size = next((size for size in (GROUP, 32) if len(shape) > 1 and shape[-1] % size == 0), 0)
+    return Scheme("affine", bits, size, dtype) if size else None  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Blocks:
     """A matrix [O, I], or experts [X, O, I], in blocks of GGUF.
 
-    kind: ggml's name of the type, as in FORMS of media/files/gguf_blocks.py: "Q4_0", "Q6_K".
+    kind: ggml's name of the type, as in TYPES: "Q4_0", "Q6_K".
     data: uint8 [..., O, bytes of a row]; a row is whole blocks, so rows may be moved, cut and joined.
     """
 

@@ -7,8 +7,11 @@ import importlib.util
 import platform
 import sys
 
-from crane_app.contract import Backend, DType, KVCache
+from crane_app.backends.torch import forms
+from crane_app.contract import Backend, DType, KVCache, Use
 from crane_app.errors import Unsupported
+from crane_app.host import Scheme
+from crane_app.library.weighing import Terms
 
 NAMES = ("mlx", "torch")
 DEVICES = ("auto", "cpu", "cuda", "metal")
@@ -41,6 +44,25 @@ def choose(
         raise Unsupported(f"The {name} backend is not installed here; installed: {', '.join(found)}.")
     module = importlib.import_module(f"crane_app.backends.{name or found[0]}.backend")
     return module.create(device, dtype, kv_cache)
+
+
+def foreseen(
+    name: str | None = None, device: str = "auto", dtype: DType | None = None, quantize: str | None = None
+) -> Terms:
+    """How the backend that `choose` gives for this will hold weights, told without its library, which is not imported.
+
+    Without a dtype it may be wrong where only the library knows the best: on a GPU beside a Mac's, and on a processor
+    without our kernels.
+    """
+    if (name or next(iter(installed()), "torch")) == "mlx":
+        metal = apple_silicon() and device != "cpu"
+        return Terms(dtype or ("bfloat16" if metal else "float32"), lambda scheme, use: True, quantize)
+    built = importlib.util.find_spec(forms.LIBRARY) is not None
+
+    def fast(scheme: Scheme, use: Use) -> bool:
+        return use == "table" or (built and forms.named(scheme))
+
+    return Terms(dtype or ("bfloat16" if built or device == "cuda" else "float32"), fast, quantize)
 
 
 def _intel_mac() -> str:

@@ -15,7 +15,8 @@ from crane_app import settings
 from crane_app.errors import BadInput, CraneError, ModelNotFound
 from crane_app.library import catalogue, downloads, fit, hub, hub_cache, notes, whereabouts
 from crane_app.library.downloads import Progress
-from crane_app.library.models import OnDisk, examine, kept_in, needed_memory
+from crane_app.library.models import OnDisk, examine, kept_in
+from crane_app.pipelines import room
 
 SENTENCE = "List, describe, download, check and remove models"
 JOBS = {"chat": "chat", "pictures": "pictures", "dictate": "dictation", "read_aloud": "reading aloud", "other": "other"}
@@ -95,7 +96,7 @@ def _offers(as_json: bool) -> int:
 def _info(args: argparse.Namespace) -> int:
     entry = whereabouts.find(args.name)
     if entry is not None:
-        verdict = needed_memory(entry, fit.memory(), settings.now("quantize"))
+        verdict = room.verdict(entry, fit.memory(), settings.now)
         about = _plain(entry) | {"fit": verdict.fit, "needed": verdict.needed}
         lines = [
             ("architecture", entry.architecture),
@@ -245,7 +246,9 @@ def _line(news: Progress) -> str:
 
 
 def _plain(entry: OnDisk) -> dict[str, Any]:
-    return asdict(entry) | {"folder": str(entry.folder)}
+    told = asdict(replace(entry, tensors=())) | {"folder": str(entry.folder)}
+    del told["tensors"]  # thousands of them
+    return told
 
 
 def _print_json(value: Any) -> int:

@@ -14,11 +14,10 @@ import numpy as np
 from crane_app.contract import Backend, DType, HostTensor, Leaf, Use
 from crane_app.engine.sources import Weights
 from crane_app.errors import BadCheckpoint
-from crane_app.host import GROUP, KINDS, QUANTS, Host, Packed, Scheme
+from crane_app.host import GROUP, QUANTS, Host, Packed, Scheme
 from crane_app.library.fit import human
-from crane_app.media.files.gguf_blocks import form_of
-from crane_app.media.files.gguf_pack import nbytes_of, packed
-from crane_app.media.files.pack import scheme_of
+from crane_app.library.weighing import Stored, Terms, width
+from crane_app.media.files.gguf_pack import packed
 from crane_app.media.files.packed import expanded, joined, stacked
 
 
@@ -33,6 +32,7 @@ class Packing:
 
     def __init__(self, checkpoint: Weights, backend: Backend, quantize: str | None, exact: bool) -> None:
         self._checkpoint, self._backend, self._quantize, self._exact = checkpoint, backend, quantize, exact
+        self._terms = Terms(backend.dtype, backend.fast, quantize, exact)
         self._unpacked: Counter[Scheme] = Counter()
         self._kept: Counter[Scheme] = Counter()
         self._before = self._after = 0
@@ -52,16 +52,18 @@ class Packing:
 
     def read(self, name: str, use: Use = "product", fine: bool = False, rank: int = 2) -> Host:
         """A tensor as it is handed over. fine: not packed here; nor is what has another rank, like norms and taps."""
-        scheme = self._scheme(name, rank, fine)
-        if scheme is None or not self._stays(name, scheme, use):
+        tensor = self._stored(name, use, fine, rank)
+        scheme = self._terms.scheme(tensor)
+        if scheme is None or not self._terms.stays(tensor, scheme):
             return self.numbers(name, scheme)
         return self._handed(name, self._packed(name, scheme), use)
 
     def experts(self, names: Sequence[Sequence[str]], shape: tuple[int, ...]) -> Host:
         """Experts [X, O, I], each made of the matrices of these names, one below the other."""
-        every = [self._scheme(name) for expert in names for name in expert]
+        tensors = [self._stored(name) for expert in names for name in expert]
+        every = [self._terms.scheme(tensor) for tensor in tensors]
         scheme = every[0]
-        if scheme is not None and len(set(every)) == 1 and self._stays(names[0][0], scheme, "product"):
+        if scheme is not None and len(set(every)) == 1 and self._terms.stays(tensors[0], scheme):
             parts = (joined([self._packed(name, scheme) for name in expert]) for expert in names)
             return self._handed(names[0][0], stacked(parts, len(names)), "product")
         stack: np.ndarray | None = None
@@ -80,7 +82,7 @@ class Packing:
 
     def numbers(self, name: str, scheme: Scheme | None = None) -> HostTensor:
         """The plain numbers of a tensor; of one that would be packed, those that it then would have."""
-        held = self.sizes[name] = self._held(name)
+        held = self.sizes[name] = math.prod(self._checkpoint.shapes[name]) * width(self._backend.dtype)
         if scheme is not None and name not in self._checkpoint.schemes:
             return expanded(packed(self._checkpoint.read(name), scheme))
         if scheme is not None:
@@ -96,11 +98,7 @@ class Packing:
 
     def planned(self, name: str, use: Use = "product", fine: bool = False, rank: int = 2) -> int:
         """Bytes that `read` will hand over of a tensor."""
-        scheme = self._scheme(name, rank, fine)
-        if scheme is None or not self._stays(name, scheme, use):
-            return self._held(name)
-        known = name in self._checkpoint.schemes
-        return self._checkpoint.nbytes_of(name) if known else nbytes_of(scheme, self._checkpoint.shapes[name])
+        return self._terms.nbytes(self._stored(name, use, fine, rank))
 
     def notes(self) -> tuple[str, ...]:
         found, dtype = [], self._backend.dtype
@@ -126,22 +124,9 @@ class Packing:
             )
         return tuple(found)
 
-    def _scheme(self, name: str, rank: int = 2, fine: bool = False) -> Scheme | None:
-        """How a tensor is packed, or is to be."""
-        own, shape = self._checkpoint.schemes.get(name), self._checkpoint.shapes[name]
-        if own is not None or not self._quantize or fine or len(shape) != rank:
-            return own
-        groups = scheme_of(shape, self._checkpoint.dtypes[name], QUANTS[self._quantize])
-        if groups is None or self._backend.fast(groups):
-            return groups
-        blocks = (Scheme(kind) for kind in KINDS[self._quantize] if shape[-1] % form_of(kind).block == 0)
-        return next((scheme for scheme in blocks if self._backend.fast(scheme)), groups)
-
-    def _stays(self, name: str, scheme: Scheme, use: Use) -> bool:
-        """Whether it is handed over so; a packed vector never is."""
-        if self._exact or len(self._checkpoint.shapes[name]) < 2:
-            return False
-        return self._quantize is not None or self._backend.fast(scheme, use)
+    def _stored(self, name: str, use: Use = "product", fine: bool = False, rank: int = 2) -> Stored:
+        c, shape = self._checkpoint, self._checkpoint.shapes[name]
+        return Stored(shape, c.dtypes[name], c.schemes.get(name), use, not fine and len(shape) == rank)
 
     def _packed(self, name: str, scheme: Scheme) -> Packed:
         if name in self._checkpoint.schemes:
@@ -152,7 +137,3 @@ class Packing:
         self._kept[matrix.scheme] += use != "table"
         self.sizes[name] = matrix.nbytes
         return matrix
-
-    def _held(self, name: str) -> int:
-        """Bytes of a tensor in the backend's dtype."""
-        return math.prod(self._checkpoint.shapes[name]) * (4 if self._backend.dtype == "float32" else 2)

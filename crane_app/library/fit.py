@@ -38,12 +38,6 @@ def verdict(weights: int, cache: int, memory: int) -> Verdict:
     return Verdict("no", needed, f"Too large for this computer. {numbers}.")
 
 
-def packed(weights: int, dtype: str, quantize: str) -> int:
-    """About the bytes that weights of so many bytes take packed: each group of 64 has a scale and a bias beside it."""
-    plain, bits = (32 if dtype == "float32" else 16), int(quantize.removeprefix("q"))
-    return round(weights * (bits + 2 * plain / 64) / plain)
-
-
 def memory() -> int:
     """Bytes of memory this computer has; 0 where the system does not say."""
     if sys.platform == "win32":

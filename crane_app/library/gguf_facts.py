@@ -6,7 +6,6 @@ held against what is left of the file. Format: ggml's docs/gguf.md.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Iterable
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crane_app.errors import BadCheckpoint
+from crane_app.host import TYPES, Scheme
+from crane_app.library.weighing import Stored
 
 SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 LONGEST = 1000  # bytes of a text that is kept
@@ -30,11 +31,12 @@ OURS = {
     "hunyuan-dense": "HunYuanDenseV1ForCausalLM",
     "llama": "LlamaForCausalLM",
 }
+PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # general.file_type, gguf-py's LlamaFileType.
-TYPES = {0: "float32", 1: "float16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K"}
-TYPES |= {11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K"}
-TYPES |= {19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL"}
-TYPES |= {26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "bfloat16"}
+FILES = {0: "float32", 1: "float16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K"}
+FILES |= {11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K"}
+FILES |= {19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL"}
+FILES |= {26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "bfloat16"}
 FIELDS = {
     "block_count": "num_hidden_layers",
     "attention.head_count": "num_attention_heads",
@@ -47,11 +49,11 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Head:
-    """config: the numbers under config.json's names. numbers: how many the tensors of this file hold."""
+    """config: the numbers under config.json's names. tensors: of this file, each with its name."""
 
     config: dict[str, Any]
     licence: str
-    numbers: int
+    tensors: list[tuple[str, Stored]]
 
 
 def sets(names: Iterable[str]) -> dict[str, list[str]]:
@@ -132,7 +134,7 @@ def _head(reader: _Reader) -> Head:
     for _ in range(keys):
         name = _text(reader)
         said[name] = _value(reader, reader.u32())
-    return Head(_config(said), said.get("general.license") or "", sum(_numbers(reader) for _ in range(tensors)))
+    return Head(_config(said), said.get("general.license") or "", [_tensor(reader) for _ in range(tensors)])
 
 
 def _text(reader: _Reader) -> str:
@@ -166,15 +168,18 @@ def _value(reader: _Reader, kind: int) -> Any:
     return None
 
 
-def _numbers(reader: _Reader) -> int:
-    """How many numbers the next tensor holds."""
-    _text(reader)
-    rank = reader.u32()
+def _tensor(reader: _Reader) -> tuple[str, Stored]:
+    """The next tensor."""
+    name, rank = _text(reader), reader.u32()
     if rank > 4:
         raise reader.damaged()
-    shape = struct.unpack(f"<{rank}Q", reader.take(8 * rank))
-    reader.skip(12)
-    return math.prod(shape)
+    shape = struct.unpack(f"<{rank}Q", reader.take(8 * rank))[::-1]
+    kind = reader.u32()
+    reader.skip(8)
+    if kind not in TYPES:
+        raise BadCheckpoint(f"{reader.name} has a tensor of the type {kind}, which Crane does not know.")
+    plain = PLAIN.get(TYPES[kind][0])
+    return name, Stored(shape, plain or "float32", None if plain else Scheme(TYPES[kind][0]))
 
 
 def _config(said: dict[str, Any]) -> dict[str, Any]:
@@ -185,5 +190,5 @@ def _config(said: dict[str, Any]) -> dict[str, Any]:
     kind = said.get("general.file_type")
     return config | {
         "architectures": [OURS.get(architecture, architecture)],
-        "dtype": TYPES.get(kind, "") if isinstance(kind, int) else "",
+        "dtype": FILES.get(kind, "") if isinstance(kind, int) else "",
     }

@@ -16,8 +16,10 @@ from typing import Literal
 import platformdirs
 
 from crane_app.errors import BadCheckpoint, BadInput
-from crane_app.library import facts, fit, gguf_facts, hub_cache
+from crane_app.library import facts, fit, gguf_facts, hub_cache, tables
 from crane_app.library.facts import Job
+from crane_app.library.tables import Tensors
+from crane_app.library.weighing import Terms
 
 Source = Literal["folder", "hub", "imported"]
 OF_MODELS = {".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".bin", ".gguf", ".py", ""}  # their files
@@ -29,10 +31,9 @@ MOST_FOLDERS = 5000  # that are looked into below a named one
 class OnDisk:
     """A model as its folder tells. folder: a GGUF file is a model too, and stands here for its folder.
 
-    nbytes: of its weights; loaded: of them in memory, where that is more; context: tokens, 0 if not said.
+    nbytes: of its weights; tensors: of them, () if not known; context: tokens, 0 if not said.
     cache: bytes of keys and values for a long conversation. problem: why it cannot be loaded, or "".
     remark: what is worth knowing although it can. repo: its id on the hub. partial: a download that is not finished.
-    plain: its weights can be packed while they are loaded.
     """
 
     folder: Path
@@ -49,8 +50,7 @@ class OnDisk:
     cache: int = 0
     repo: str = ""
     partial: bool = False
-    loaded: int = 0
-    plain: bool = False
+    tensors: Tensors = ()
 
 
 def own_folder() -> Path:
@@ -58,11 +58,9 @@ def own_folder() -> Path:
     return platformdirs.user_data_path("crane") / "models"
 
 
-def needed_memory(entry: OnDisk, available: int, quantize: str | None = None) -> fit.Verdict:
-    """Whether the model fits into a computer with `available` bytes of memory. quantize: what it is packed to."""
-    weights = max(entry.nbytes, entry.loaded)
-    if quantize and entry.plain:
-        weights = fit.packed(weights, entry.dtype, quantize)
+def needed_memory(entry: OnDisk, available: int, terms: Terms) -> fit.Verdict:
+    """Whether the model fits into a computer with `available` bytes of memory. terms: how its weights are loaded."""
+    weights = terms.weight(entry.tensors) if entry.tensors else entry.nbytes
     return fit.verdict(weights, entry.cache, available)
 
 
@@ -121,8 +119,16 @@ def examine(folder: Path, source: Source = "folder", name: str = "") -> OnDisk:
     except BadCheckpoint as error:
         return replace(entry, problem=str(error))
     foreign = facts.foreign(raw) if said.ours else ""
-    plain = said.ours and not foreign and not isinstance(raw.get("quantization"), dict)
-    return replace(entry, plain=plain, problem=_problem(entry, weights, missing, sizes, foreign))
+    entry = replace(entry, problem=_problem(entry, weights, missing, sizes, foreign))
+    if not said.ours or entry.problem:
+        return entry
+    if weights[0].endswith(facts.ARRAYS):
+        return replace(entry, tensors=tables.matrix(entry.nbytes, said.dtype))
+    try:
+        named = tables.in_safetensors([folder / file for file in weights], raw)
+    except BadCheckpoint:  # who loads it is told what is wrong; till then it is as large as its files
+        return entry
+    return replace(entry, tensors=tables.used(named, bool(raw.get("tie_word_embeddings", said.job == "dictate"))))
 
 
 def import_folder(folder: Path) -> Path:
@@ -206,7 +212,7 @@ def _in_gguf(entry: OnDisk, file: Path) -> OnDisk:
         said = facts.facts(heads[0].config)
     except (BadCheckpoint, OSError) as error:
         return replace(entry, problem=str(error).replace("config.json", file.name))
-    loaded = 2 * sum(head.numbers for head in heads)
+    named = [each for head in heads for each in head.tensors]
     entry = replace(
         entry,
         job=said.job,
@@ -215,8 +221,7 @@ def _in_gguf(entry: OnDisk, file: Path) -> OnDisk:
         dtype=said.dtype,
         licence=heads[0].licence or entry.licence,
         cache=said.cache,
-        loaded=loaded,
-        remark=f"Unpacked it takes {fit.human(loaded)} of memory." if loaded > entry.nbytes else "",
+        tensors=tables.used(named, "output.weight" not in dict(named)),
     )
     if said.architecture == "clip":
         return replace(entry, problem="It is the part of another model that sees pictures.")

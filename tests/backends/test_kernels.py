@@ -9,6 +9,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 from gguf import dequantize
 
+from crane_app.backends.torch import forms
 from crane_app.host import Groups, Lying
 from tests.gguf_checkpoint import blocks
 from tests.ops.oracle import EPS, host, rounded
@@ -98,7 +99,7 @@ def bound(form: str, exact: bool, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def widths(form: str) -> tuple[int, ...]:
     if form.endswith("_K"):
         return 256, 1024
-    return (64, 896) if form[0] == "A" else (32, 96, 896) if form in native.BLOCKS else (7, 64, 300)
+    return (64, 896) if form[0] == "A" else (32, 96, 896) if form in forms.BLOCKS else (7, 64, 300)
 
 
 @pytest.mark.parametrize("form", FORMS)

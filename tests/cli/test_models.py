@@ -11,10 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType as Type
 
 from crane_app.cli.main import main
-from crane_app.library import catalogue, hub_cache, notes
+from crane_app.engine.loading import load
+from crane_app.library import catalogue, fit, hub_cache, notes
 from crane_app.models.registry import MODULES
+from tests.engine.test_loading_gguf import wide
+from tests.gguf_checkpoint import write_gguf
 from tests.library.hub import CONFIG, Drop, Hold, Hub, Say, sha256
 from tests.library.test_models_on_disk import write
 
@@ -121,6 +125,19 @@ def test_info_knows_what_is_here(hub, capsys, tmp_path):
     assert "context      4096 tokens" in about
     folder = write(tmp_path / "mine")
     assert as_json(capsys, "info", str(folder))["architecture"] == "Qwen3ForCausalLM"
+
+
+@pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q8_0, Type.Q4_K, Type.Q5_0, Type.Q5_K], ids=lambda kind: kind.name)
+def test_info_tells_what_a_gguf_file_takes_loaded_as_the_settings_say(
+    capsys, tmp_path, monkeypatch, backend_name, kind
+):
+    for name, value in {"BACKEND": backend_name, "DEVICE": "cpu", "DTYPE": "float32"}.items():
+        monkeypatch.setenv(f"CRANE_{name}", value)
+    file, (config, shapes) = tmp_path / "model.gguf", wide("qwen3")
+    write_gguf(file, config, shapes, kind)
+    about = as_json(capsys, "info", str(file))
+    taken = load(file, backend_name, "cpu", "float32").nbytes
+    assert about["needed"] - about["cache"] - fit.RUNTIME == pytest.approx(taken, rel=0.02)
 
 
 def test_info_asks_the_hub_for_what_is_not_here(hub, capsys):

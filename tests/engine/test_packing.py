@@ -18,6 +18,7 @@ from gguf import GGMLQuantizationType as Type
 
 from crane_app import settings
 from crane_app.backends import choose
+from crane_app.contract import Backend
 from crane_app.engine import generation
 from crane_app.engine.engine import Engine
 from crane_app.engine.loading import How, load, loading
@@ -176,7 +177,12 @@ def test_what_a_model_will_take_is_known_before_it_is_read(tmp_path, backend_nam
     folder, _ = folder_and_twin(tmp_path, name, "q4")
     asked: list[int] = []
     how = How(backend_name, "cpu", "bfloat16", quantize)
-    steps = loading(folder, how, lambda _, nbytes: asked.append(nbytes))
+
+    def fits(_: Backend, nbytes: int) -> tuple[()]:
+        asked.append(nbytes)
+        return ()
+
+    steps = loading(folder, how, fits)
     next(steps)
     assert len(asked) == 1
     steps.close()

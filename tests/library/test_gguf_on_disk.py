@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from crane_app.errors import BadCheckpoint
 from crane_app.library import fit, gguf_facts, hub_cache
 from crane_app.library.models import below, examine, found, import_folder, kept_in, needed_memory
+from crane_app.library.weighing import Terms
 from crane_app.models.gguf import FAMILIES
 
 MANY = 4 * settings.default.max_examples
@@ -46,9 +47,9 @@ def test_a_file_tells_its_job_size_context_type_and_memory(tmp_path):
     assert (entry.nbytes, entry.context, entry.dtype, entry.problem) == (file.stat().st_size, 40960, "Q4_K_M", "")
     assert entry.licence == "apache-2.0"
     assert entry.cache == 28 * 2 * 8 * 128 * 2 * 8192
-    assert entry.loaded == 2 * 100 * 256  # 100 blocks of 256 numbers
-    assert "51 kB of memory" in entry.remark
-    assert needed_memory(entry, 10**12).needed == entry.loaded + entry.cache + fit.RUNTIME
+    for quick, weights in ((True, 100 * 144), (False, 100 * 2 * 256)):  # a block has 256 numbers in 144 bytes
+        terms = Terms("bfloat16", lambda scheme, use, quick=quick: quick)
+        assert needed_memory(entry, 10**12, terms).needed == weights + entry.cache + fit.RUNTIME
 
 
 def test_every_file_of_a_folder_is_a_model_and_folders_below_are_searched(tmp_path):

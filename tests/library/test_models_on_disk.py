@@ -14,6 +14,7 @@ from crane_app import settings
 from crane_app.errors import BadInput
 from crane_app.library import facts, fit, hub_cache
 from crane_app.library.models import OnDisk, examine, found, import_folder, needed_memory, own_folder
+from crane_app.library.weighing import Terms
 from crane_app.models.registry import MODULES
 
 QWEN3 = {
@@ -26,6 +27,7 @@ QWEN3 = {
     "max_position_embeddings": 40960,
     "torch_dtype": "bfloat16",
 }
+PLAIN = Terms("bfloat16", lambda scheme, use: True)
 
 
 def write(folder: Path, config: object = QWEN3, weights: int = 1000, **files: str) -> Path:
@@ -60,7 +62,6 @@ def test_a_model_tells_its_job_size_context_type_and_licence(tmp_path, cache):
     [entry] = found([folder], cache)
     assert entry == OnDisk(
         folder, "Qwen3", "chat", "Qwen3ForCausalLM", 1000, 40960, "bfloat16", "apache-2.0", "folder", cache=entry.cache,
-        plain=True,
     )  # fmt: skip
 
 
@@ -346,21 +347,45 @@ def test_a_licence_file_is_known_by_its_first_lines(tmp_path):
 
 def test_a_model_fits_well_tightly_or_not():
     entry = OnDisk(Path("x"), "x", nbytes=3 * 10**9, cache=600 * 10**6)
-    assert [needed_memory(entry, memory * 10**9).fit for memory in (8, 6, 4, 0)] == ["well", "tight", "no", "unknown"]
-    assert needed_memory(entry, 4 * 10**9).sentence == (
+    assert [needed_memory(entry, memory * 10**9, PLAIN).fit for memory in (8, 6, 4, 0)] == [
+        "well",
+        "tight",
+        "no",
+        "unknown",
+    ]
+    assert needed_memory(entry, 4 * 10**9, PLAIN).sentence == (
         "Too large for this computer. It needs about 4.0 GB of memory; this computer has 4.0 GB."
     )
 
 
 def test_what_a_model_takes_packed_is_foretold(tmp_path):
-    """mlx's groups of 64 with a scale and a bias in the weights' own type; what is packed already stays as it is."""
-    entry = OnDisk(Path("x"), "x", nbytes=1600 * 10**6, dtype="bfloat16", plain=True)
-    taken = [needed_memory(entry, 0, quantize).needed - fit.RUNTIME for quantize in settings.QUANTS]
-    assert taken == [450 * 10**6, 550 * 10**6, 650 * 10**6, 850 * 10**6]
-    wide = needed_memory(replace(entry, dtype="float32"), 0, "q4").needed - fit.RUNTIME
-    assert wide == 1600 * 10**6 * (4 + 1) // 32
-    packed = examine(write(tmp_path, {**QWEN3, "quantization": {"bits": 4, "group_size": 64}}))
-    assert needed_memory(packed, 0, "q4").needed == needed_memory(packed, 0).needed
+    """PyTorch's files, whose heads are not read: groups of 64 with a scale and a bias in the weights' own type."""
+    write(tmp_path, weights=0)
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(1_600_000))
+    entry = examine(tmp_path)
+    every = [replace(PLAIN, quantize=quantize) for quantize in (None, *settings.QUANTS)]
+    taken = [needed_memory(entry, 0, terms).needed - fit.RUNTIME - entry.cache for terms in every]
+    assert taken == [1_600_000, 450_000, 550_000, 650_000, 850_000]
+
+
+def test_what_is_not_known_of_weights_is_as_large_as_its_files(tmp_path):
+    entry = examine(write(tmp_path))
+    assert (entry.problem, entry.tensors) == ("", ())
+    assert needed_memory(entry, 0, PLAIN).needed == 1000 + entry.cache + fit.RUNTIME
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *("[]", '{"a": 1}', '{"a": {}}', '{"a": {"dtype": "F32", "shape": 3}}', "{", "[" * 10**5),
+        *('{"a": {"dtype": 1, "shape": [1e999]}}', '{"a": {"dtype": "F32", "shape": [null]}}', "\xff"),
+    ],
+    ids=range(9),
+)
+def test_no_head_of_a_file_stops_the_others_from_being_found(tmp_path, head):
+    folder = write(tmp_path, {**QWEN3, "quantization": {"bits": 4}})
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head.encode("latin-1"))
+    assert examine(folder).tensors == ()
 
 
 def test_this_computer_has_memory_and_a_disk(tmp_path):

@@ -11,9 +11,11 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel
 
 from crane_app.errors import BadCheckpoint, CraneError
+from crane_app.host import Scheme
 from crane_app.library import catalogue, notes
 from crane_app.library.downloads import Progress
 from crane_app.library.hub import File, Listing
+from crane_app.library.weighing import Stored
 from crane_app.ui import theme
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.shelf import Shelf
@@ -72,6 +74,20 @@ def test_nothing_yet_invites(qtbot, models, shelf):
     assert models.empty.isVisible()
     shelf.put(on_disk())
     assert not models.empty.isVisible()
+
+
+def test_a_packed_file_takes_what_the_chosen_library_makes_of_it(models, shelf, preferences):
+    # GIVEN a file of 10^9 numbers in Q5_K, which MLX multiplies by as they are
+    stored = Stored((10**6, 1024), "float32", Scheme("Q5_K"))
+    preferences.set("backend", "mlx")
+    shelf.put(on_disk(nbytes=4 * 176 * 10**6, cache=0, tensors=((stored, 1),)))
+    # THEN its card says the size of 4 blocks of 176 bytes in a million rows, and what Crane takes beside it
+    assert "It needs about 1.1 GB" in models.cards[QWEN].fits.text()
+    # WHEN PyTorch is to compute, which unpacks that
+    preferences.set("backend", "torch")
+    preferences.set("dtype", "bfloat16")
+    # THEN it says that of two bytes a number
+    assert "It needs about 2.4 GB" in models.cards[QWEN].fits.text()
 
 
 def test_a_card_says_what_the_model_is(models):

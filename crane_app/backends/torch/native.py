@@ -14,12 +14,10 @@ from functools import cache
 import numpy as np
 import torch
 
+from crane_app.backends.torch.forms import FORMS, GROUPS, LIBRARY, named
 from crane_app.host import Blocks, Packed, Scheme
 
-FORMS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q5_0", "Q4_K", "Q6_K", "A4_BF16", "A4_F16", "A8_BF16", "A8_F16")
 FORMATS = {name: number for number, name in enumerate(FORMS)}
-BLOCKS = ("Q8_0", "Q4_0", "Q5_0", "Q4_K", "Q6_K")  # of GGUF
-GROUPS = {(4, "bfloat16"): "A4_BF16", (4, "float16"): "A4_F16", (8, "bfloat16"): "A8_BF16", (8, "float16"): "A8_F16"}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 STRIP = 16  # rows that are multiplied together
 ALIGNED = 64
@@ -38,7 +36,7 @@ class _Matrix(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The library with its functions' types set, on the widest kernels that this processor runs; None without it."""
-    found = importlib.util.find_spec("crane_app.backends.torch._native")
+    found = importlib.util.find_spec(LIBRARY)
     if found is None or found.origin is None:
         return None
     try:
@@ -140,11 +138,7 @@ def packed_pieces(form: str, pieces: Iterable[np.ndarray], shape: tuple[int, int
 
 def knows(scheme: Scheme) -> bool:
     """Whether there are kernels for matrices packed in this way."""
-    if scheme.kind == "affine":
-        known = scheme.size % 64 == 0 and (scheme.bits, scheme.dtype) in GROUPS
-    else:
-        known = scheme.kind in BLOCKS
-    return known and library() is not None
+    return named(scheme) and library() is not None
 
 
 def takes(matrix: Packed) -> bool:

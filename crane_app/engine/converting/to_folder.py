@@ -17,12 +17,12 @@ import numpy as np
 
 from crane_app.engine.converting.pieces import Piece, Plan, Progress, flow
 from crane_app.errors import BadCheckpoint, BadInput
-from crane_app.host import QUANTS, Blocks, Groups, Scheme
+from crane_app.host import QUANTS, Blocks, Groups, Scheme, groups_of
 from crane_app.library.parts import appearing
 from crane_app.media import gguf_words
 from crane_app.media.files.gguf import Gguf, holds_gguf
 from crane_app.media.files.gguf_groups import exact, regrouped
-from crane_app.media.files.pack import pack, scheme_of
+from crane_app.media.files.pack import pack
 from crane_app.media.files.packed import stacked
 from crane_app.media.files.writing import Entry, write_safetensors
 from crane_app.models.config import rope_fields
@@ -116,7 +116,7 @@ def _scheme(plan: Plan, name: str, shape: tuple[int, ...], fine: bool) -> Scheme
     if plan.quantize is not None and not fine and len(shape) == 2:
         # What was packed is read as float32, of which few bits were there; publishers have bfloat16.
         dtype = "bfloat16" if own is not None else plan.checkpoint.dtypes[name]
-        return scheme_of(shape, dtype, QUANTS[plan.quantize])
+        return groups_of(shape, dtype, QUANTS[plan.quantize])
     if own is None or own.kind == "affine":
         return own
     groups = exact(own.kind)

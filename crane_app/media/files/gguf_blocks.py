@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from crane_app.host import TYPES
+
 GRIDS = Path(__file__).parents[2] / "assets" / "gguf" / "grids.npz"
 LEVELS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 DELTA = np.float32(0.125)
@@ -218,41 +220,29 @@ def _iq4_xs(b: Blocks) -> Numbers:
     return (scale[:, :, None] * numbers).reshape(len(b), 256)
 
 
-# enum ggml_type -> its form. Those without `unpack` after BF16 are known by size and not read.
-FORMS = {
-    0: Form("F32", 1, 4),
-    1: Form("F16", 1, 2),
-    2: Form("Q4_0", 32, 18, _q4_0),
-    3: Form("Q4_1", 32, 20, _q4_1),
-    6: Form("Q5_0", 32, 22, _q5_0),
-    7: Form("Q5_1", 32, 24, _q5_1),
-    8: Form("Q8_0", 32, 34, _q8_0),
-    10: Form("Q2_K", 256, 84, _q2_k),
-    11: Form("Q3_K", 256, 110, _q3_k),
-    12: Form("Q4_K", 256, 144, _q4_k),
-    13: Form("Q5_K", 256, 176, _q5_k),
-    14: Form("Q6_K", 256, 210, _q6_k),
-    16: Form("IQ2_XXS", 256, 66, _iq2_xxs),
-    17: Form("IQ2_XS", 256, 74, _iq2_xs),
-    18: Form("IQ3_XXS", 256, 98, _iq3_xxs),
-    19: Form("IQ1_S", 256, 50, _iq1_s),
-    20: Form("IQ4_NL", 32, 18, _iq4_nl),
-    21: Form("IQ3_S", 256, 110, _iq3_s),
-    22: Form("IQ2_S", 256, 82, _iq2_s),
-    23: Form("IQ4_XS", 256, 136, _iq4_xs),
-    24: Form("I8", 1, 1),
-    25: Form("I16", 1, 2),
-    26: Form("I32", 1, 4),
-    27: Form("I64", 1, 8),
-    28: Form("F64", 1, 8),
-    29: Form("IQ1_M", 256, 56, _iq1_m),
-    30: Form("BF16", 1, 2),
-    34: Form("TQ1_0", 256, 54),
-    35: Form("TQ2_0", 256, 66),
-    39: Form("MXFP4", 32, 17),
-    40: Form("NVFP4", 64, 36),
-    41: Form("Q1_0", 128, 18),
+UNPACK: dict[str, Unpack] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
+    "Q4_K": _q4_k,
+    "Q5_K": _q5_k,
+    "Q6_K": _q6_k,
+    "IQ2_XXS": _iq2_xxs,
+    "IQ2_XS": _iq2_xs,
+    "IQ3_XXS": _iq3_xxs,
+    "IQ1_S": _iq1_s,
+    "IQ4_NL": _iq4_nl,
+    "IQ3_S": _iq3_s,
+    "IQ2_S": _iq2_s,
+    "IQ4_XS": _iq4_xs,
+    "IQ1_M": _iq1_m,
 }
+# enum ggml_type -> its form. Those without `unpack` after BF16 are known by size and not read.
+FORMS = {number: Form(*sizes, UNPACK.get(sizes[0])) for number, sizes in TYPES.items()}
 
 
 def form_of(name: str) -> Form:

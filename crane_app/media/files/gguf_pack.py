@@ -6,7 +6,6 @@ bit, the last with fewer trials of a scale. The result is unpacked by gguf_block
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -39,15 +38,6 @@ def pack_blocks(host: HostTensor, kind: str) -> Blocks:
 def packed(host: HostTensor, scheme: Scheme) -> Packed:
     """A matrix or experts in blocks or in groups, as the scheme says."""
     return pack(host, scheme) if scheme.kind == "affine" else pack_blocks(host, scheme.kind)
-
-
-def nbytes_of(scheme: Scheme, shape: tuple[int, ...]) -> int:
-    """Bytes of a matrix in blocks or in groups."""
-    numbers = math.prod(shape)
-    if scheme.kind != "affine":
-        form = form_of(scheme.kind)
-        return numbers // form.block * form.nbytes
-    return numbers * scheme.bits // 8 + numbers // scheme.size * 2 * (4 if scheme.dtype == "float32" else 2)
 
 
 def _inverse(d: np.ndarray) -> np.ndarray:

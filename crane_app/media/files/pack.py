@@ -8,18 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from crane_app.host import GROUP, Groups, HostTensor, Scheme
+from crane_app.host import Groups, HostTensor, Scheme
 from crane_app.media.files.groups import grouped
 from crane_app.media.files.halves import widened
 
 PIECE = 1 << 18  # numbers packed at once by a thread: they stay in its cache
 MOST_THREADS = 8
-
-
-def scheme_of(shape: tuple[int, ...], dtype: str, bits: int) -> Scheme | None:
-    """How a matrix is packed in `bits` bits: in groups of GROUP, else of 32; None if its rows are no whole groups."""
-    size = next((size for size in (GROUP, 32) if len(shape) > 1 and shape[-1] % size == 0), 0)
-    return Scheme("affine", bits, size, dtype) if size else None  # type: ignore[arg-type]
 
 
 def pack(host: HostTensor, scheme: Scheme) -> Groups:

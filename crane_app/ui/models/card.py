@@ -10,7 +10,7 @@ from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QProgressBar, QToolButton, QVBoxLayout, QWidget
 
 from crane_app.library import fit
-from crane_app.library.models import OnDisk, needed_memory, others_in
+from crane_app.library.models import OnDisk, others_in
 from crane_app.ui.icons import icon
 from crane_app.ui.models.loads import Loads
 from crane_app.ui.parts import ElidedLabel, Words, button
@@ -198,7 +198,7 @@ class ModelCard(QFrame):
         self.forget.setVisible(self._listed)
         self.discard.setVisible(not (self._listed and entry.problem and not entry.nbytes))
         self.discard.setEnabled(card is None and not busy and self._checked is None)
-        verdict = needed_memory(entry, self._memory, self._loads.quantize())
+        verdict = self._loads.verdict(entry, self._memory)
         self.fits.setText(verdict.sentence)
         self.fits.setVisible(bool(entry.nbytes) and runs and card is None)
         dress(self.fits, FIT_LOOKS[verdict.fit])

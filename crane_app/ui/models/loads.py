@@ -9,6 +9,9 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
+from crane_app.library.fit import Verdict
+from crane_app.library.models import OnDisk
+from crane_app.pipelines import room
 from crane_app.ui.worker import sentence
 
 
@@ -47,10 +50,9 @@ class Loads(QObject):
         """Whether it is being loaded or given back."""
         return str(folder) in self._percents or str(folder) in self._leaving
 
-    def quantize(self) -> str | None:
-        """What weights are packed to while they are loaded."""
-        found: str | None = self._preferences.get("quantize")
-        return found
+    def verdict(self, entry: OnDisk, memory: int) -> Verdict:
+        """Whether it would fit into `memory` bytes."""
+        return room.verdict(entry, memory, self._preferences.get)
 
     def load(self, folder: Path | str) -> None:
         """Begin to load it, unless it is there or on its way."""

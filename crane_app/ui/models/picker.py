@@ -11,7 +11,7 @@ from PySide6.QtGui import QAction, QColor, QIcon, QPainter, QPixmap
 from PySide6.QtWidgets import QFileDialog, QMenu, QToolButton
 
 from crane_app.library import fit
-from crane_app.library.models import OnDisk, import_folder, name_of, needed_memory
+from crane_app.library.models import OnDisk, import_folder, name_of
 from crane_app.ui import theme
 from crane_app.ui.models.loads import Loads
 from crane_app.ui.models.shelf import folders, keep_folders
@@ -160,7 +160,7 @@ class ModelPicker(QToolButton):
             "tight": self.tr("fits tightly"),
             "no": self.tr("too large"),
             "unknown": self.tr("size unknown"),
-        }[needed_memory(entry, self._memory, self._loads.quantize()).fit]
+        }[self._loads.verdict(entry, self._memory).fit]
 
     # Small steps
 

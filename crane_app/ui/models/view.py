@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 
 from crane_app.library import catalogue, fit, hub_cache
 from crane_app.library.models import OnDisk, import_folder, kept_in
+from crane_app.pipelines import room
 from crane_app.ui.models.card import ModelCard, in_tab_order
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.get import GetModels
@@ -58,6 +59,7 @@ class ModelsView(View):
         shelf.changed.connect(self._show_entries)
         connection.changed.connect(self._refresh)
         self.loads.changed.connect(lambda _folder: self._refresh())
+        preferences.changed.connect(lambda name: self._refresh() if name in room.SETTINGS else None)
         self._show_entries()
 
     # What can be done

@@ -9,7 +9,9 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from crane_app.library import catalogue
-from crane_app.library.models import OnDisk, needed_memory
+from crane_app.library.fit import Verdict
+from crane_app.library.models import OnDisk
+from crane_app.pipelines import room
 from crane_app.ui.models.card import FIT_LOOKS, dress, named
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.offer import OfferCard
@@ -48,7 +50,7 @@ class FirstModel(QWidget):
             self.found.pop(folder).deleteLater()
         for folder, entry in shown.items():
             if folder not in self.found:
-                self.found[folder] = FoundCard(entry, self._memory)
+                self.found[folder] = FoundCard(entry, room.verdict(entry, self._memory, self._preferences.get))
                 self.found[folder].use.triggered.connect(lambda _=False, f=folder: self._preferences.set("model", f))
                 self._here.addWidget(self.found[folder])
         wanted = [] if here else [offer.repo for offer in catalogue.suited(self._memory)[:MOST]]
@@ -102,7 +104,7 @@ class FirstModel(QWidget):
 class FoundCard(QFrame):
     """A model that is here: its name, whether it fits, and a button that lets it answer."""
 
-    def __init__(self, entry: OnDisk, memory: int):
+    def __init__(self, entry: OnDisk, verdict: Verdict):
         super().__init__()
         self.setProperty("look", "panel")
         self.setAccessibleName(entry.name)
@@ -112,7 +114,6 @@ class FoundCard(QFrame):
         name = ElidedLabel(self.tr("Name of the model"))
         name.setProperty("look", "strong")
         name.setText(entry.name)
-        verdict = needed_memory(entry, memory)
         fits = Words(self.tr("Memory it needs"))
         dress(fits, FIT_LOOKS[verdict.fit])
         fits.setText(verdict.sentence)
