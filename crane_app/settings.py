@@ -108,6 +108,8 @@ SETTINGS = (
     Setting("model", "folder", None, FOLDER, MODELS, "Model", unset="None yet", aliases=("--model-path", "-m")),
     Setting("model-folders", "folders", "", "Where models are looked for, beside the Hugging Face cache.", MODELS,
             "Folders with models"),
+    Setting("pinned-models", "paragraph", "", "Models that stay in memory until they are unloaded by hand, "
+            "a folder or file on each line."),
     Setting("hub-endpoint", "text", None, "Where models come from: a mirror of Hugging Face, like https://example.org.",
             MODELS, "Mirror", unset="https://huggingface.co"),
     Setting("proxy", "text", None, "The way to it, like http://proxy:8080; that of the system if not given.", MODELS,

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QStatusBar, QWi
 
 from crane_app.library import fit
 from crane_app.ui.icons import icon
+from crane_app.ui.models.memory import limit, parts, taken
 from crane_app.ui.parts import ElidedLabel, button, plain_tip
 from crane_app.ui.theme import SPACE, unit
 
@@ -79,10 +80,10 @@ class Status(QStatusBar):
 
     def _make_memory(self) -> QWidget:
         self.memory = QLabel()
-        self.memory.setAccessibleName(self.tr("Memory taken by models"))
+        self.memory.setAccessibleName(self.tr("Memory held by what is loaded"))
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
-        self.bar.setAccessibleName(self.tr("Share of this computer's memory"))
+        self.bar.setAccessibleName(self.tr("Share of the memory that may be held"))
         self.bar.setFixedWidth(self.fontMetrics().averageCharWidth() * BAR)
         self._memory_row = self._row(self.bar, self.memory)
         return self._memory_row
@@ -133,16 +134,16 @@ class Status(QStatusBar):
 
     def _show_memory(self) -> None:
         stats = self._connection.stats
-        taken = stats.weights_nbytes + stats.cache_nbytes if stats is not None else 0
+        held, most = taken(stats), limit(stats, self._memory)
         # Trouble is told in full, and these numbers are of an engine that does not answer.
-        self._memory_row.setVisible(bool(taken and self._memory) and self._connection.state not in TROUBLED)
-        if taken and self._memory:
+        self._memory_row.setVisible(bool(held and most) and self._connection.state not in TROUBLED)
+        if held and most:
             self.bar.setRange(0, 1000)
-            self.bar.setValue(min(1000, round(1000 * taken / self._memory)))
-            words = self.tr("{taken} of {memory}")
-            self.memory.setText(words.format(taken=fit.human(taken), memory=fit.human(self._memory)))
-            whole = self.tr("Models and their conversations take {taken} of this computer's {memory} of memory.")
-            tip = whole.format(taken=fit.human(taken), memory=fit.human(self._memory))
+            self.bar.setValue(min(1000, round(1000 * held / most)))
+            sizes = {"taken": fit.human(held), "memory": fit.human(most)}
+            self.memory.setText(self.tr("{taken} of {memory}").format(**sizes))
+            whole = self.tr("What is loaded holds {taken} of the {memory} that it may: {parts}.")
+            tip = whole.format(**sizes, parts=", ".join(parts(stats)))
             self._memory_row.setToolTip(plain_tip(tip))
 
     def _rate(self) -> float:

@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QMainWindow, QMenu, QSplitter
 
 from crane_app.ui import theme, views
 from crane_app.ui.menus import Menus, choices
+from crane_app.ui.models.residents import Residents
 from crane_app.ui.sidebar import Sidebar, mark_chosen
 from crane_app.ui.status import Status
 from crane_app.ui.toolbar import Toolbar
@@ -189,6 +190,7 @@ class Window(QMainWindow):
         self.status = Status(self.connection)
         self.status.restart_wanted.connect(self.connection.restart)
         self.setStatusBar(self.status)
+        Residents.of(self.connection, self.preferences).said.connect(self.say)
 
     def _make_menus(self) -> None:
         from crane_app.ui.about import Help

@@ -1,13 +1,15 @@
 """An engine, a connection, preferences and a shelf that do what a test tells them to. No model, no process, no disk."""
 
+import math
 import queue
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
 from crane_app import settings
-from crane_app.engine.request import End, ModelCard, Part, Piece, Progress, Stats, Stream, Usage, failed
+from crane_app.engine.request import End, Holding, ModelCard, Part, Piece, Progress, Stats, Stream, Usage, failed
 from crane_app.errors import Cancelled, ModelNotFound
 from crane_app.library.models import OnDisk
 from crane_app.pipelines.serving import Served
@@ -32,6 +34,12 @@ def card(name: str = "Qwen3-0.6B", nbytes: int = int(1.4 * GIB), **changes) -> M
         "chat": True,
     }
     return ModelCard(name=name, nbytes=nbytes, **(facts | changes))
+
+
+def holding(card: ModelCard, pinned: bool = False, rows_nbytes: int = 0) -> Holding:
+    """What the engine holds of it."""
+    job = "speech" if card.hears else "text"
+    return Holding(card.name, job, card.device, card.nbytes, rows_nbytes, pinned=pinned)
 
 
 def stats(**changes) -> Stats:
@@ -88,6 +96,8 @@ class FakeEngine:
         self.cards: dict[str, ModelCard] = {}
         self.stats_now = stats()
         self.at_once = self.answering = self.most_answering = 0
+        self.pins: set[str] = set()
+        self.kept_for: dict[str, float | None] = {}
         self.closed = False
         self._gate = threading.Semaphore(0)
         self._count = threading.Lock()
@@ -112,11 +122,27 @@ class FakeEngine:
         if self.cards.pop(name, None) is None:
             raise ModelNotFound(f"No model is loaded as {name}.")
 
+    def pin(self, name: str, on: bool = True) -> None:
+        if self.refusal is not None:
+            refusal, self.refusal = self.refusal, None
+            raise refusal
+        (self.pins.add if on else self.pins.discard)(name)
+
+    def keep(self, name: str, seconds: float | None) -> None:
+        self.kept_for[name] = seconds
+
     def models(self) -> list[ModelCard]:
         return sorted(self.cards.values(), key=lambda each: each.name)
 
     def stats(self) -> Stats:
-        return self.stats_now
+        """As told; what is loaded and stays, as it is."""
+        beside = [each for each in self.stats_now.held if each.job in ("pictures", "voice")]
+        rows = {each.name: each.rows_nbytes for each in self.stats_now.held}
+        models = [holding(each, self._stays(each.name), rows.get(each.name, 0)) for each in self.models()]
+        return replace(self.stats_now, held=(*models, *beside))
+
+    def _stays(self, name: str) -> bool:
+        return name in self.pins or self.kept_for.get(name) == math.inf
 
     def flush(self) -> None:
         pass
@@ -251,8 +277,9 @@ class FakeConnection(QObject):
         """These models are loaded, with these numbers among the stats; told."""
         self.cards = cards
         self.engine.cards = {each.name: each for each in cards}
-        self.stats = stats(models=len(cards), weights_nbytes=sum(each.nbytes for each in cards), **numbers)
-        self.engine.stats_now = self.stats
+        weights = sum(each.nbytes for each in cards)
+        self.engine.stats_now = stats(models=len(cards), weights_nbytes=weights, **numbers)
+        self.stats = self.engine.stats()
         self.changed.emit()
 
 

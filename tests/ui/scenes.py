@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from fake_reader import FakeReader
-from fakes import GIB, PATIENCE_S, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, on_disk
+from fakes import GIB, PATIENCE_S, FakeConnection, FakePreferences, FakeServers, FakeShelf, card, holding, on_disk
 from PySide6.QtCore import QSettings
 from PySide6.QtGui import QIcon
 from PySide6.QtTest import QTest
 from sound_fakes import DEVICES, RATE, FakeMicrophone, FakeSpeaker, FakeVoice, played
 
+from crane_app.engine.request import Holding, Parting
 from crane_app.library.chats import Chats
 from crane_app.library.downloads import Progress
 from crane_app.library.takes import Said, Takes
@@ -163,7 +164,14 @@ def ask(stage: Stage) -> None:
 
 
 def with_models(stage: Stage) -> None:
+    """Models of all kinds: one is loaded and stays, and another left the memory for it."""
     with_model(stage)
+    loaded = card(dtype="bfloat16")
+    stage.preferences.set("pinned-models", MODEL)
+    stage.connection.engine.pins.add(loaded.name)
+    held = holding(loaded, rows_nbytes=GIB // 8), Holding("built-in reader", "pictures", "cpu", 250 * 10**6)
+    gone = (Parting("Qwen3-8B", 16 * GIB, loaded.name, 30.0),)
+    stage.connection.show(loaded, held=held, gone=gone, limit_nbytes=16 * GIB)
     stage.shelf.put(
         on_disk(),
         on_disk("Qwen3-8B", nbytes=16 * GIB, source="hub", repo="Qwen/Qwen3-8B"),

@@ -4,12 +4,13 @@ import queue
 from pathlib import Path
 
 import pytest
-from fakes import FakeConnection, FakePreferences, FakeShelf, card, on_disk
+from fakes import GIB, FakeConnection, FakePreferences, FakeShelf, card, holding, on_disk
 from hands import files
 from PySide6.QtCore import QMimeData, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel
 
+from crane_app.engine.request import Parting
 from crane_app.errors import BadCheckpoint, CraneError
 from crane_app.host import Scheme
 from crane_app.library import catalogue, notes
@@ -130,7 +131,7 @@ def test_loading_shows_how_far_it_is(qtbot, models, connection):
     connection.engine.let(2)
     qtbot.waitUntil(lambda: shown.buttons["unload"].isVisible())
     assert connection.engine.loads == [str(QWEN)]
-    assert shown.state.text() == "Loaded: 1.5 GB on CPU, float32."
+    assert shown.state.text() == "In memory: 1.5 GB on CPU, float32."
 
 
 def test_loading_can_be_given_up(qtbot, models, connection):
@@ -165,6 +166,44 @@ def test_unloading_gives_the_memory_back_once(qtbot, models, connection):
     qtbot.waitUntil(lambda: shown.buttons["load"].isVisible())
     assert connection.engine.cards == {}
     assert shown.state.text() == ""
+
+
+def test_a_loaded_model_can_be_kept_in_memory(qtbot, models, connection, preferences):
+    # GIVEN a model on the disk THEN nothing is said of memory
+    shown = models.cards[QWEN]
+    assert not shown.stays.isVisible()
+    # WHEN it is loaded and to be kept
+    connection.show(card(), held=(holding(card(), rows_nbytes=GIB // 2),))
+    assert shown.state.text() == "In memory: 1.5 GB on CPU, float32; 537 MB of conversations."
+    qtbot.mouseClick(shown.stays, Qt.MouseButton.LeftButton)
+    # THEN the engine and the settings know
+    assert shown.stays.isChecked()
+    assert preferences.get("pinned-models") == str(QWEN)
+    qtbot.waitUntil(lambda: connection.engine.pins == {"Qwen3-0.6B"})
+    # AND the wish is seen when it is not loaded, and can be lifted by the keyboard
+    connection.show()
+    assert shown.stays.isVisible()
+    with qtbot.waitActive(models):
+        models.activateWindow()
+    shown.stays.setFocus()
+    qtbot.keyClick(shown.stays, Qt.Key.Key_Space)
+    assert preferences.get("pinned-models") == ""
+    assert not shown.stays.isVisible()
+    assert shown.more.hasFocus()
+
+
+def test_the_page_says_what_holds_memory_and_what_left_it(models, connection):
+    assert not models.held.isVisible()
+    assert not models.left.isVisible()
+    # WHEN a model came for which another left
+    gone = (Parting("Qwen3-4B", 2 * GIB, "Qwen3-0.6B", 5.0),)
+    connection.show(card(), limit_nbytes=8 * GIB, gone=gone)
+    # THEN both are told
+    assert models.held.text() == "In memory: 1.5 GB of 8.6 GB (Qwen3-0.6B 1.5 GB)"
+    assert models.left.text().startswith("To make room for Qwen3-0.6B, Qwen3-4B (2.1 GB) left the memory.")
+    # WHEN it is back THEN nothing is to be told of it
+    connection.show(card(), card("Qwen3-4B"), limit_nbytes=8 * GIB, gone=gone)
+    assert not models.left.isVisible()
 
 
 def test_a_load_of_another_view_shows_here_too(models, connection):

@@ -1,10 +1,11 @@
 import pytest
 import shiboken6
-from fakes import GIB, card
+from fakes import GIB, card, holding
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QWidget
 
+from crane_app.engine.request import Holding
 from crane_app.ui.status import Status
 from crane_app.ui.toolbar import Toolbar
 from crane_app.ui.view import View
@@ -51,11 +52,22 @@ def test_loaded_models_and_their_memory_are_shown(status, connection):
     assert not status.models.isVisible()
     assert not status.memory.isVisible()
     # WHEN two models are loaded, with half a gibibyte of conversations
-    connection.show(card("Qwen3-0.6B", GIB), card("Qwen3-4B", 2 * GIB), cache_nbytes=GIB // 2)
+    cards = card("Qwen3-0.6B", GIB), card("Qwen3-4B", 2 * GIB)
+    connection.show(*cards, held=(holding(cards[0], rows_nbytes=GIB // 2),))
     # THEN each is named with its size, and the bar has their share of 16 GiB
     assert status.models.text() == "Qwen3-0.6B · 1.1 GB, Qwen3-4B · 2.1 GB"
     assert status.memory.text() == "3.8 GB of 17.2 GB"
     assert status.bar.value() == round(1000 * 3.5 / 16)
+
+
+def test_memory_is_told_as_a_share_of_what_may_be_held(status, connection):
+    # GIVEN an engine that may use 8 of the 16 GiB, with a model and the reader
+    reader = Holding("built-in reader", "pictures", "cpu", GIB)
+    connection.show(card(nbytes=3 * GIB), held=(reader,), limit_nbytes=8 * GIB)
+    # THEN both count, and the tooltip has them one by one
+    assert status.memory.text() == "4.3 GB of 8.6 GB"
+    assert status.bar.value() == 500
+    assert "Qwen3-0.6B 3.2 GB, the built-in reader 1.1 GB" in status.memory.parentWidget().toolTip()
 
 
 def test_the_speed_is_counted_by_the_clock_of_the_engine(status, connection):

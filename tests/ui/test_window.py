@@ -2,13 +2,14 @@ import itertools
 from pathlib import Path
 
 import pytest
-from fakes import FakeConnection, FakePreferences
+from fakes import FakeConnection, FakePreferences, card
 from hands import clipboard, files, picture, press
 from probe import Probe
 from PySide6.QtCore import QByteArray, QMimeData, QPoint, QPointF, QRect, QSettings, Qt
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton
 
+from crane_app.engine.request import Parting
 from crane_app.errors import CraneError
 from crane_app.ui import theme, views
 from crane_app.ui.window import Broken, Window
@@ -490,3 +491,9 @@ def test_keys_of_commands_are_valid(open_window):
     window = open_window()
     for action in window.findChildren(QAction):
         assert all(keys != QKeySequence() and keys.toString() for keys in action.shortcuts())
+
+
+def test_a_model_that_left_for_another_is_told_at_the_bottom(open_window, connection):
+    window = open_window()
+    connection.show(card("Qwen3-4B"), gone=(Parting("Qwen3-0.6B", 10**9, "Qwen3-4B", 1.0),))
+    assert window.status.currentMessage().startswith("To make room for Qwen3-4B, Qwen3-0.6B (1.0 GB) left the memory.")

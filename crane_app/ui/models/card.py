@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 
 from PySide6.QtCore import QLocale, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QGuiApplication
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QProgressBar, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QMenu, QProgressBar, QToolButton, QVBoxLayout, QWidget
 
 from crane_app.library import fit
 from crane_app.library.models import OnDisk, others_in
 from crane_app.ui.icons import icon
 from crane_app.ui.models.loads import Loads
+from crane_app.ui.models.residents import Residents
 from crane_app.ui.parts import ElidedLabel, Words, button
 from crane_app.ui.theme import SPACE
 
@@ -96,10 +97,11 @@ class ModelCard(QFrame):
     doubted = Signal(object)  # read it against its checksums
     said = Signal(str)
 
-    def __init__(self, entry: OnDisk, loads: Loads, memory: int, listed: bool):
+    def __init__(self, entry: OnDisk, loads: Loads, residents: Residents, memory: int, listed: bool):
         """memory: bytes this computer has. listed: its folder was named by hand and can be taken off the list."""
         super().__init__()
-        self.entry, self._loads, self._memory, self._listed = entry, loads, memory, listed
+        self.entry, self._loads, self._residents = entry, loads, residents
+        self._memory, self._listed = memory, listed
         self._checked: int | None = None  # percent of its files; None: they are not being read
         self.setProperty("look", "panel")
         self.setAccessibleName(entry.name)
@@ -140,8 +142,10 @@ class ModelCard(QFrame):
         column.setSpacing(SPACE // 2)
         column.addLayout(self._top())
         self.question = Question(self.tr("Move to the trash"), self.tr("Keep"), lambda: self.discarded.emit(self.entry))
-        for each in (self.facts, self.fits, self.state, self.progress, self.place, self.question):
+        self.stays = self._make_stays()
+        for each in (self.facts, self.fits, self.state, self.progress, self.stays, self.place, self.question):
             column.addWidget(each)
+        column.setAlignment(self.stays, Qt.AlignmentFlag.AlignLeading)
 
     def _top(self) -> QHBoxLayout:
         tr, name = self.tr, self.entry.name
@@ -172,6 +176,14 @@ class ModelCard(QFrame):
             row.addWidget(each)
         return row
 
+    def _make_stays(self) -> QCheckBox:
+        made = QCheckBox(self.tr("Keep in memory"))
+        made.setObjectName("stays")
+        made.setAccessibleName(self.tr("Keep {name} in memory").format(name=self.entry.name))
+        made.setToolTip(self.tr("It stays until you unload it, even when other models need room"))
+        made.clicked.connect(self._keep)
+        return made
+
     def show_checked(self, percent: int | None) -> None:
         """How much of its files has been checked; None: it is over."""
         self._checked = percent
@@ -198,6 +210,11 @@ class ModelCard(QFrame):
         self.forget.setVisible(self._listed)
         self.discard.setVisible(not (self._listed and entry.problem and not entry.nbytes))
         self.discard.setEnabled(card is None and not busy and self._checked is None)
+        kept = self._residents.kept(folder, card)
+        if self.stays.hasFocus() and card is None and not kept:
+            self.more.setFocus()
+        self.stays.setVisible(card is not None or kept)
+        self.stays.setChecked(kept)
         verdict = self._loads.verdict(entry, self._memory)
         self.fits.setText(verdict.sentence)
         self.fits.setVisible(bool(entry.nbytes) and runs and card is None)
@@ -213,12 +230,18 @@ class ModelCard(QFrame):
         if self._checked is not None:
             return self.tr("Checking the files, {percent} %").format(percent=self._checked), "small muted"
         if card is not None:
-            where = self.tr("Loaded: {size} on {device}, {dtype}.")
-            device = DEVICES.get(card.device, card.device)
-            words = where.format(size=fit.human(card.nbytes), device=device, dtype=card.numbers)
-            return self.tr("Giving its memory back…") if busy else words, "small good"
+            return self.tr("Giving its memory back…") if busy else self._held(card), "small good"
         problem = self._loads.error(self.entry.folder) or self.entry.problem
         return (problem, "small danger") if problem else (self._use(), "small muted")
+
+    def _held(self, card) -> str:
+        held = self._residents.holding(card)
+        rows = held.rows_nbytes if held is not None else 0
+        where = self.tr("In memory: {size} on {device}, {dtype}.")
+        if rows:
+            where = self.tr("In memory: {size} on {device}, {dtype}; {rows} of conversations.")
+        device = DEVICES.get(card.device, card.device)
+        return where.format(size=fit.human(card.nbytes), device=device, dtype=card.numbers, rows=fit.human(rows))
 
     def _use(self) -> str:
         """What it is good for here, where that is not plain."""
@@ -235,6 +258,9 @@ class ModelCard(QFrame):
         size = fit.human(entry.nbytes) if entry.nbytes else ""
         every = (entry.architecture, size, tokens, entry.dtype, entry.licence)
         return " · ".join(filter(None, every)) or self.tr("Nothing is known about it.")
+
+    def _keep(self, on: bool) -> None:
+        self._residents.keep(self.entry.folder, self._loads.card(self.entry.folder), on)
 
     def _copy(self) -> None:
         QGuiApplication.clipboard().setText(str(self.entry.folder))

@@ -23,6 +23,8 @@ from crane_app.ui.models.card import ModelCard, in_tab_order
 from crane_app.ui.models.downloads import Downloads
 from crane_app.ui.models.get import GetModels
 from crane_app.ui.models.loads import Loads
+from crane_app.ui.models.memory import left, limit, parts, taken
+from crane_app.ui.models.residents import Residents
 from crane_app.ui.models.shelf import folders, keep_folders
 from crane_app.ui.models.trash import Discarded, discard, restore
 from crane_app.ui.parts import Notice, Words, button, empty
@@ -41,8 +43,9 @@ class ModelsView(View):
 
     def __init__(self, connection: Any, preferences: Any, shelf: Any):
         super().__init__()
-        self._preferences, self.shelf = preferences, shelf
+        self._connection, self._preferences, self.shelf = connection, preferences, shelf
         self.loads = Loads.of(connection, preferences)
+        self.residents = Residents.of(connection, preferences)
         self.downloads = Downloads.of(preferences)
         self._memory = fit.memory()
         self._most = MOST
@@ -60,6 +63,7 @@ class ModelsView(View):
         connection.changed.connect(self._refresh)
         self.loads.changed.connect(lambda _folder: self._refresh())
         preferences.changed.connect(lambda name: self._refresh() if name in room.SETTINGS else None)
+        self.residents.changed.connect(self._refresh)
         self._show_entries()
 
     # What can be done
@@ -135,7 +139,10 @@ class ModelsView(View):
         self.notice = Notice(self.tr("Close"))
         self.notice.retried.connect(lambda: self.notice.tell(""))
         self.disk = Words(self.tr("Room on the disk"))
-        self.disk.setProperty("look", "muted")
+        self.held = Words(self.tr("What is in memory"))
+        self.left = Words(self.tr("What left the memory"))
+        for each in (self.disk, self.held, self.left):
+            each.setProperty("look", "muted")
         self.empty = self._make_empty()
         self.undo_bar = self._make_undo()
         self.titles = self._make_titles()
@@ -156,7 +163,7 @@ class ModelsView(View):
         self.area = Scrolled(self.tr("Models"), column)
         fill(self, self.area)
 
-    def _make_header(self) -> QHBoxLayout:
+    def _make_header(self) -> QVBoxLayout:
         title = Words(self.tr("Title"))
         title.setText(self.tr("On this computer"))
         title.setProperty("look", "title")
@@ -173,7 +180,12 @@ class ModelsView(View):
         for each in (again, add):
             row.addWidget(each, 0, Qt.AlignmentFlag.AlignTop)
         self._head = (again, add, self.notice, self.undo_bar)
-        return row
+        column = QVBoxLayout()
+        column.setSpacing(SPACE // 2)
+        column.addLayout(row)
+        for each in (self.held, self.left):
+            column.addWidget(each)
+        return column
 
     def _make_empty(self) -> QFrame:
         made = QFrame()
@@ -277,7 +289,7 @@ class ModelsView(View):
         card = self.cards.get(entry.folder)
         if card is None:
             listed = any(_holds(each, entry) for each in folders(self._preferences))
-            card = self.cards[entry.folder] = ModelCard(entry, self.loads, self._memory, listed)
+            card = self.cards[entry.folder] = ModelCard(entry, self.loads, self.residents, self._memory, listed)
             card.used.connect(self.use)
             card.shown.connect(lambda shown: QDesktopServices.openUrl(QUrl.fromLocalFile(str(shown.folder))))
             card.forgotten.connect(self.forget)
@@ -289,7 +301,18 @@ class ModelsView(View):
     def _refresh(self) -> None:
         for card in self.cards.values():
             card.refresh()
+        self._show_held()
         self.undo_bar.setVisible(self._discarded is not None)
+
+    def _show_held(self) -> None:
+        stats = self._connection.stats
+        words = self.tr("In memory: {taken} of {limit} ({parts})")
+        sizes = {"taken": fit.human(taken(stats)), "limit": fit.human(limit(stats, self._memory))}
+        held = words.format(**sizes, parts=", ".join(parts(stats))) if taken(stats) else ""
+        for label, text in ((self.held, held), (self.left, left(self.residents.away()))):
+            if label.text() != text:
+                label.setText(text)
+            label.setVisible(bool(text))
 
     # Small steps
 
