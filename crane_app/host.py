@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 DType = Literal["float32", "float16", "bfloat16"]
 # How keys and values are kept: in the dtype, or as int8 with a float32 scale for each key and each value, which is

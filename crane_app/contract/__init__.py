@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from crane_app.contract.cache import BLOCK as BLOCK
 from crane_app.contract.cache import Cache as Cache
@@ -24,6 +22,9 @@ from crane_app.host import DType as DType
 from crane_app.host import Host, Scheme
 from crane_app.host import HostTensor as HostTensor
 from crane_app.host import KVCache as KVCache
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Array = Any  # an array of the backend: mlx.core.array or torch.Tensor
 Rotary = Any  # what `Ops.rotary` returns and `Ops.rope` takes; its inside is the backend's

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from crane_app import backends
 from crane_app.library.fit import Verdict
 from crane_app.library.models import OnDisk, needed_memory
 
@@ -14,6 +13,8 @@ SETTINGS = ("backend", "device", "dtype", "quantize")  # what it depends on
 
 def verdict(entry: OnDisk, memory: int, get: Callable[[str], Any]) -> Verdict:
     """Whether it fits into `memory` bytes. get: a setting's value by its name."""
+    from crane_app import backends  # brings numpy, which the window does not open with
+
     library, device, dtype, quantize = map(get, SETTINGS)
     terms = backends.foreseen(library, device or "auto", dtype, quantize)
     return needed_memory(entry, memory, terms)

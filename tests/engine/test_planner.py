@@ -214,7 +214,8 @@ def test_use_begins_the_time_anew_and_a_request_may_say_how_long():
     events(made.submit(Request("b", tokens=PROMPT, asked=ASKED, keep=0.0)))
     pass_by(made, clock, 0)
     assert names(made) == ["a"], "0: until its work has ended"
-    assert {h.name: h.keep_s for h in made.stats().held} == {"a": 60}
+    # The voice finder belongs to the process, and another test may have it.
+    assert {h.name: h.keep_s for h in made.stats().held if h.job == "text"} == {"a": 60}
     pass_by(made, clock, 59)
     assert names(made) == ["a"]
     events(made.submit(Request("a", tokens=PROMPT, asked=ASKED, keep=float("inf"))))
