@@ -3,33 +3,14 @@
 from pathlib import Path
 
 import pytest
-from fakes import FakeConnection, FakePreferences, FakeShelf, card, on_disk
+from fakes import card, on_disk
 from PySide6.QtCore import Qt, QTimer
 
 from crane_app.ui import theme
 from crane_app.ui.models.picker import ModelPicker
-from crane_app.ui.worker import stop_all
 from tests.library.test_models_on_disk import write
 
 QWEN = "/models/Qwen3-0.6B"
-
-
-@pytest.fixture
-def connection():
-    made = FakeConnection()
-    yield made
-    made.close()
-    assert stop_all(10)
-
-
-@pytest.fixture
-def preferences():
-    return FakePreferences()
-
-
-@pytest.fixture
-def shelf():
-    return FakeShelf()
 
 
 @pytest.fixture

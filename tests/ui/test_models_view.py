@@ -4,7 +4,7 @@ import queue
 from pathlib import Path
 
 import pytest
-from fakes import GIB, FakeConnection, FakePreferences, FakeShelf, card, holding, on_disk
+from fakes import GIB, FakeShelf, card, holding, on_disk
 from hands import files
 from PySide6.QtCore import QMimeData, Qt
 from PySide6.QtGui import QGuiApplication
@@ -26,19 +26,6 @@ from tests.library.hub import CONFIG, Hub
 from tests.library.test_models_on_disk import in_cache, write
 
 QWEN = Path("/models/Qwen3-0.6B")
-
-
-@pytest.fixture
-def connection():
-    made = FakeConnection()
-    yield made
-    made.close()
-    assert stop_all(10)
-
-
-@pytest.fixture
-def preferences():
-    return FakePreferences()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from fakes import GIB, FakeConnection, FakePreferences, card
+from fakes import GIB, FakeConnection, card
 
 from crane_app.engine.request import Parting
 from crane_app.errors import CraneError
@@ -12,19 +12,6 @@ from crane_app.ui.worker import stop_all
 
 QWEN = "/models/Qwen3-0.6B"
 OTHER = "/models/a:b, with commas"
-
-
-@pytest.fixture
-def connection():
-    made = FakeConnection()
-    yield made
-    made.close()
-    assert stop_all(10)
-
-
-@pytest.fixture
-def preferences():
-    return FakePreferences()
 
 
 @pytest.fixture
