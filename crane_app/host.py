@@ -6,11 +6,13 @@ Nothing here is unpacked: what the bits mean is in media/files (gguf_blocks.py, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
 DType = Literal["float32", "float16", "bfloat16"]
@@ -135,33 +137,44 @@ class Blocks:
         """The same scheme with other `arrays`: some of the rows, or more of them."""
         return Blocks(self.kind, arrays[0], (*arrays[0].shape[:-1], self.shape[-1]))
 
-    def pieces(self, rows: int) -> Iterator[np.ndarray]:
-        """The data of a matrix, so many rows after the others."""
-        return (self.data[at : at + rows] for at in range(0, self.shape[0], rows))
-
     @property
     def nbytes(self) -> int:
         return self.data.nbytes
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Where the rows of tensor `name` begin in a file, which must still have its stamp: inode, size, time of change."""
+
+    name: str
+    file: Path
+    stamp: tuple[int, int, int]
+    start: int
+
+
 class Lying(Blocks):
     """Blocks of a matrix that still lie in their file: read whenever they are asked for, and not kept.
 
-    read: first row, rows -> uint8 [rows, bytes of a row]. nbytes: of all.
+    heads: the rows of each head lie in pairs (0, half), (1, half + 1) ...; 0: they lie in their order. read: all rows
+    in their order, uint8 [rows, bytes of a row].
     """
 
-    nbytes: int = 0
-    read: Callable[[int, int], np.ndarray]
+    places: tuple[Stretch, ...]
+    heads: int
+    read: Callable[[], np.ndarray]
 
-    def __init__(self, kind: str, shape: tuple[int, ...], nbytes: int, read: Callable[[int, int], np.ndarray]) -> None:
-        vars(self).update(kind=kind, shape=shape, nbytes=nbytes, read=read)
+    def __init__(
+        self, kind: str, shape: tuple[int, ...], place: Stretch, read: Callable[[], np.ndarray], heads: int = 0
+    ) -> None:
+        vars(self).update(kind=kind, shape=shape, places=(place,), read=read, heads=heads)
 
     @property
     def data(self) -> np.ndarray:
-        return self.read(0, self.shape[0])
+        return self.read()
 
-    def pieces(self, rows: int) -> Iterator[np.ndarray]:
-        return (self.read(at, min(rows, self.shape[0] - at)) for at in range(0, self.shape[0], rows))
+    @property
+    def nbytes(self) -> int:
+        return self.scheme.nbytes(self.shape)
 
 
 @dataclass(frozen=True)
@@ -195,12 +208,52 @@ class Groups:
     def of(self, arrays: Sequence[np.ndarray]) -> Groups:
         """The same scheme with other `arrays`: some of the rows, or more of them."""
         packed, scales, biases = arrays
-        dtype = self.scales.dtype
+        dtype = self.scheme.dtype
         return Groups(packed, HostTensor(scales, dtype), HostTensor(biases, dtype), self.size, self.bits)
 
     @property
     def nbytes(self) -> int:
         return self.packed.nbytes + self.scales.nbytes + self.biases.nbytes
+
+
+class LyingGroups(Groups):
+    """Groups of a matrix that still lie in files: read whenever they are asked for, and not kept.
+
+    places, read: of its arrays in their order, and array number i.
+    """
+
+    places: tuple[Stretch, ...]
+    read: Callable[[int], np.ndarray]
+
+    def __init__(
+        self, scheme: Scheme, shape: tuple[int, ...], places: Sequence[Stretch], read: Callable[[int], np.ndarray]
+    ) -> None:
+        vars(self).update(_scheme=scheme, _shape=shape, places=tuple(places), read=read)
+        vars(self).update(size=scheme.size, bits=scheme.bits)
+
+    @property
+    def packed(self) -> np.ndarray:
+        return self.read(0)
+
+    @property
+    def scales(self) -> HostTensor:
+        return HostTensor(self.read(1), self.scheme.dtype)
+
+    @property
+    def biases(self) -> HostTensor:
+        return HostTensor(self.read(2), self.scheme.dtype)
+
+    @property
+    def scheme(self) -> Scheme:
+        return cast(Scheme, vars(self)["_scheme"])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return cast("tuple[int, ...]", vars(self)["_shape"])
+
+    @property
+    def nbytes(self) -> int:
+        return self.scheme.nbytes(self.shape)
 
 
 Packed = Blocks | Groups

@@ -16,4 +16,4 @@ rm -f crane_app/backends/torch/_native*
 # Python itself and its packages never give all of their memory back.
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$scratch QT_QPA_PLATFORM=offscreen \
-    "$python" -m pytest -q -p no:cacheprovider tests/backends/test_kernels.py tests/backends/test_program.py
+    "$python" -m pytest -q -p no:cacheprovider tests/backends/test_kernels.py tests/backends/test_program.py tests/backends/test_filling.py

@@ -8,7 +8,7 @@ All index arrays and tokens are int32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -326,12 +326,18 @@ class Device:
 
 
 class Backend(Protocol):
-    """A tensor library on one device in one dtype. kv_cache: how its caches keep keys and values."""
+    """A tensor library on one device in one dtype.
+
+    kv_cache: how its caches keep keys and values. unread: bytes that leaves were made of and that still lie in files.
+    """
 
     device: Device
     dtype: DType
     kv_cache: KVCache
     ops: Ops
+
+    @property
+    def unread(self) -> int: ...
 
     def array(self, x: np.ndarray) -> Array:
         """A host array on the device: floats in the backend's dtype, integers as int32."""
@@ -352,6 +358,12 @@ class Backend(Protocol):
         """The parameters of several products of one input, held so that `Ops.linears` can run them as one.
 
         Takes the parts one by one and keeps none, so that at most twice their size is held.
+        """
+
+    def fill(self) -> Iterator[None]:
+        """Read the `unread`, with a yield now and then; closing it gives up.
+
+        No leaf may be used before it has ended. Raises BadCheckpoint.
         """
 
     def cache(self, layout: Layout) -> Cache:

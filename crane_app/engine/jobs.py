@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from crane_app.engine.embedding import embed, score
-from crane_app.engine.loading import How, Loaded, loading
+from crane_app.engine.loading import BREATH, How, Loaded, loading
 from crane_app.engine.lookup import Gain
 from crane_app.engine.models import Shelf, Shelved, let_go
 from crane_app.engine.reading import READER, draw_page, read_pages
@@ -24,6 +24,7 @@ from crane_app.engine.transcribing import transcribe
 from crane_app.errors import BadInput, CraneError
 
 log = logging.getLogger(__name__)
+NEWS = 0.1  # seconds between two of how far a load is
 
 
 class Activity:
@@ -97,11 +98,13 @@ def loading_job(shelf: Shelf, folder: str, name: str | None, how: How, again: bo
     shelf.loading.add(called)
     host = ThreadPoolExecutor(1, thread_name_prefix="crane-words")
     try:
-        words = host.submit(_words, path)
+        words = cache(lambda: host.submit(_words, path))
         since = shelf.planner.clock()
-        loaded = yield from _weights(shelf, path, called, how)
+        loaded = yield from _weights(shelf, path, called, how, words)
         loaded = replace(loaded, notes=(*loaded.notes, *shelf.planner.told(called, since)))
-        yield Part(_shelve(shelf, called, loaded, how, *words.result()))
+        while not wait([words()], BREATH).done:
+            yield None
+        yield Part(_shelve(shelf, called, loaded, how, *words().result()))
     except GeneratorExit:
         if shelf.find(called) is not None and not again:  # cancelled between its card and its end, which says so
             shelf.unload(called)
@@ -127,14 +130,24 @@ def on_device(shelf: Shelf, job: Job) -> Iterator[Any]:
     yield from KINDS[job.kind](shelf, job)
 
 
-def _weights(shelf: Shelf, path: Path, called: str, how: How) -> Generator[Progress, None, Loaded]:
+def _weights(
+    shelf: Shelf, path: Path, called: str, how: How, meanwhile: Callable[[], Any]
+) -> Generator[Progress | None, None, Loaded]:
+    """The model, without its words. meanwhile: begins with what else there is to do; called whenever there is time.
+
+    Not before: the two would take turns with Python's lock, and the threads that read the weights would start late.
+    """
+    due = 0.0
     with closing(loading(path, how, partial(shelf.room, called))) as steps:
         while True:
             try:
                 done, total = next(steps)
             except StopIteration as finished:
                 return finished.value  # type: ignore[no-any-return]
-            yield Progress(done, total, f"loading {called}")
+            meanwhile()
+            told = time.monotonic() >= due
+            yield Progress(done, total, f"loading {called}") if told else None
+            due = time.monotonic() + NEWS if told else due
 
 
 def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
@@ -151,7 +164,10 @@ def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
             missing[what] = f"No {what}: {error}"
             return None
 
-    return optional("tokenizer", Tokenizer.open), optional("chat template", ChatTemplate.open), missing
+    template = optional(
+        "chat template", ChatTemplate.open
+    )  # first, while a GGUF file's head is still held by its reader
+    return optional("tokenizer", Tokenizer.open), template, missing
 
 
 def _shelve(

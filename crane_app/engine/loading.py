@@ -5,6 +5,7 @@ Tensors are read one leaf at a time, so the peak is the weights plus the largest
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from crane_app.host import QUANTS, Host
 from crane_app.models import registry
 from crane_app.models.weights import Experts, Parameter, Products, Tensors, tree
 
+BREATH = 0.03  # seconds that the device is held, or one leaf
 ONE_AT_A_TIME = "{name} runs through an adapter: one request at a time."
 NOT_PACKED = "What runs through an adapter is not packed: its weights are as they are in the files."
 NOT_KEPT = "What runs through an adapter keeps its keys and values as that does: --kv-cache-dtype has no effect."
@@ -93,7 +95,7 @@ def load(
 def loading(
     folder: Path, how: How, fits: Callable[[Backend, int], Iterable[None]] = lambda backend, nbytes: ()
 ) -> Generator[tuple[int, int], None, Loaded]:
-    """Load step by step: yields (bytes read, bytes in all) after each leaf and returns the model; close it to give up.
+    """Load step by step: yields (bytes read, bytes in all) now and then and returns the model; close it to give up.
 
     fits: raises if weights of so many bytes are too many, waits as long as it gives anything; asked before any is read.
     Raises ModelNotFound, BadCheckpoint, Unsupported; each names the file and the tensor.
@@ -121,12 +123,7 @@ def loading(
         packing = Packing(checkpoint, chosen, how.quantize, how.exact)
         for _ in fits(chosen, _planned(checkpoint, parameters, packing)):
             yield 0, checkpoint.nbytes
-        leaves: dict[str, Any] = {}
-        done = 0
-        for parameter in parameters:
-            yield done, checkpoint.nbytes
-            leaves.update(_leaves(checkpoint, parameter, chosen, packing))
-            done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
+        leaves = yield from _read(checkpoint, parameters, chosen, packing)
         notes = _notes(raw, sorted(set(checkpoint.shapes) - used)) + packing.notes()
     model = module.build(chosen.ops, tree(leaves), config)
     runner = chosen.runner(model)
@@ -147,6 +144,23 @@ def loading(
         listener=model if hasattr(model, "encoder") else None,
         config=raw,
     )
+
+
+def _read(
+    checkpoint: Weights, parameters: list[Parameter], backend: Backend, packing: Packing
+) -> Generator[tuple[int, int], None, dict[str, Any]]:
+    """All parameters by path."""
+    leaves: dict[str, Any] = {}
+    done, due = 0, time.monotonic() + BREATH
+    for parameter in parameters:
+        if time.monotonic() >= due:
+            yield done - backend.unread, checkpoint.nbytes
+            due = time.monotonic() + BREATH
+        leaves.update(_leaves(checkpoint, parameter, backend, packing))
+        done += sum(checkpoint.nbytes_of(name) for name, _ in _wanted(checkpoint, parameter))
+    for _ in backend.fill():
+        yield done - backend.unread, checkpoint.nbytes
+    return leaves
 
 
 def _adapted(

@@ -15,6 +15,7 @@ import numpy as np
 
 from crane_app.errors import BadCheckpoint, Unsupported
 from crane_app.media.files.gguf import Gguf
+from crane_app.media.files.gguf_header import Texts
 from crane_app.media.word_splits import SAME, SPLITTINGS, UNNAMED
 
 UNKNOWN, CONTROL, USER, UNUSED = 2, 3, 4, 5  # gguf-py, TokenType
@@ -60,7 +61,7 @@ class Told:
 
 
 class Vocabulary(Told):
-    """The tokens of a file by id, checked: texts and kinds."""
+    """The tokens of a file by id, checked: texts and kinds. size: the largest id that is no padding, + 1."""
 
     def __init__(self, gguf: Gguf) -> None:
         super().__init__(gguf)
@@ -74,7 +75,9 @@ class Vocabulary(Told):
         padding = [id for id in self.of(UNUSED) if PADDING.fullmatch(self.texts[id])]
         shown = np.ones(len(tokens), bool)
         shown[padding] = False
-        self.ids = dict(compress(zip(self.texts, range(len(tokens)), strict=True), shown.tolist()))
+        self.size = int(shown.nonzero()[0].max(initial=-1)) + 1
+        ids = zip(tokens, range(len(tokens)), strict=True)
+        self.ids = dict(compress(ids, shown.tolist()) if padding else ids)
         if len(self.ids) + len(padding) < len(tokens):
             self.refuse("gives two ids to one token")
 
@@ -106,7 +109,7 @@ def tokenizer(gguf: Gguf) -> tuple[Any, dict[str, Any], int]:
         raise Unsupported(f"{gguf.folder}: has a tokenizer of the kind {model!r:.40}; Crane knows gpt2 and llama")
     named: dict[str, Any] = dict(vocabulary.named())
     named["add_bos_token"] = vocabulary.find("add_bos_token", bool, bos) and "bos_token" in named
-    return library, named, max(vocabulary.ids.values()) + 1
+    return library, named, vocabulary.size
 
 
 def templates(gguf: Gguf) -> tuple[dict[str, str], dict[str, str]]:
@@ -133,8 +136,8 @@ def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
             f"know. It knows: {', '.join(SPLITTINGS)}."
         )
     merges = vocabulary.metadata.get("tokenizer.ggml.merges", ())
-    pairs: list[Any] = [tuple(merge.split(" ")) if isinstance(merge, str) else () for merge in merges]
-    if any(len(pair) != 2 for pair in pairs):
+    pairs = merges.pairs() if isinstance(merges, Texts) else None if len(merges) else ()
+    if pairs is None:
         vocabulary.refuse("has merges that are not two tokens each (tokenizer.ggml.merges)")
     library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, pairs, ignore_merges=splitting.whole))
     if splitting.nfc:

@@ -234,16 +234,15 @@ class Weights:
 
     def read_packed(self, name: str) -> Blocks:
         """A tensor of `schemes` as its blocks, its rows in the published order; a matrix is read by its user."""
-        place = self._places[name]
-        if len(place.shape) == 2 and not place.heads:
+        place, kind = self._places[name], self.schemes[name].kind
 
-            def read(first: int, rows: int) -> np.ndarray:
-                return self._gguf.read_blocks(place.name, place.first + first, rows)
+        def read() -> np.ndarray:
+            rows = self._gguf.read_blocks(place.name, place.first, math.prod(place.shape[:-1]))
+            return _apart(rows, place.heads).reshape(*place.shape[:-1], -1)
 
-            return Lying(self.schemes[name].kind, place.shape, self.nbytes_of(name), read)
-        rows = self._gguf.read_blocks(place.name, place.first, math.prod(place.shape[:-1]))
-        rows = _apart(rows, place.heads).reshape(*place.shape[:-1], -1)
-        return Blocks(self.schemes[name].kind, rows, place.shape)
+        if len(place.shape) == 2:
+            return Lying(kind, place.shape, self._gguf.stretch(place.name, place.first), read, place.heads)
+        return Blocks(kind, read(), place.shape)
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Read into `out`: C-contiguous, of the tensor's shape and the type that `read` gives."""

@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import dequantize
 
 from crane_app.backends.torch import forms
-from crane_app.host import Groups, Lying
+from crane_app.host import Groups
 from tests.gguf_checkpoint import blocks
 from tests.ops.oracle import EPS, host, rounded
 
@@ -182,17 +182,6 @@ def test_the_first_of_equals_is_the_likeliest(kernels):
     x[2] = -1
     x[3, :] = -np.inf
     assert native.best(torch.from_numpy(x)).tolist() == [7, 19999, 0, 0, int(x[4].argmax())]
-
-
-@pytest.mark.parametrize("rows", [16, 32, 48])
-def test_a_matrix_that_comes_in_pieces_is_the_same(rows):
-    data = blocks(Type.Q4_0, (37, 64))
-    lying = Lying("Q4_0", (37, 64), data.nbytes, lambda first, count: data[first : first + count])
-    whole = native.pack("Q4_0", data, 64, torch.float32)
-    pieces = native.packed_pieces("Q4_0", lying.pieces(rows), lying.shape, torch.float32)
-    assert np.array_equal(pieces.strips, whole.strips)
-    assert np.array_equal(native.taken(lying, torch.float32).strips, whole.strips)
-    assert np.array_equal(lying.data, data)
 
 
 def test_columns_that_are_no_whole_blocks_are_refused():

@@ -18,7 +18,7 @@ import pytest
 
 from crane_app.contract import BLOCK
 from crane_app.engine import engine as engine_module
-from crane_app.engine import jobs, tracking
+from crane_app.engine import jobs, loading, tracking
 from crane_app.engine.engine import Engine
 from crane_app.engine.loading import How
 from crane_app.engine.null import NullRunner
@@ -564,7 +564,9 @@ def test_a_model_is_loaded_with_progress_and_speaks(empty, folder, backend_name)
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])
-def test_a_cancelled_load_leaves_nothing(empty, folder, after):
+def test_a_cancelled_load_leaves_nothing(empty, folder, after, monkeypatch):
+    monkeypatch.setattr(loading, "BREATH", 0.0)
+    monkeypatch.setattr(jobs, "NEWS", 0.0)
     stream = empty.load(str(folder), backend="torch", device="cpu", dtype="float32")
     for _ in range(after):
         stream.get(timeout=10)

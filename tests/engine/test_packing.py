@@ -183,7 +183,7 @@ def test_what_a_model_will_take_is_known_before_it_is_read(tmp_path, backend_nam
         return ()
 
     steps = loading(folder, how, fits)
-    next(steps)
+    next(steps, None)
     assert len(asked) == 1
     steps.close()
     assert asked == [load(folder, backend_name, "cpu", "bfloat16", quantize).nbytes]

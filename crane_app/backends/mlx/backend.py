@@ -6,7 +6,7 @@ One thread must create, evaluate and free everything of a backend: MLX's streams
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -50,6 +50,8 @@ def best_dtype(kind: str) -> DType:
 class Backend:
     """See contract.Backend."""
 
+    unread = 0
+
     def __init__(self, kind: str, dtype: DType, kv_cache: KVCache = "auto"):
         name = mx.device_info().get("device_name") if kind == "metal" else None
         self.device = Device("mlx", kind, str(name or platform.processor() or platform.machine()))
@@ -92,6 +94,10 @@ class Backend:
             (leaves.merged if isinstance(weight, mx.array) else leaves.quantised)([weight], [bias])[0]
             for weight, bias in zip(weights, biases, strict=True)
         )
+
+    def fill(self) -> Iterator[None]:
+        """Everything was read when its leaf was made."""
+        return iter(())
 
     def cache(self, layout) -> Cache:
         kind = Cache if self.kv_cache == "auto" else Int8Cache

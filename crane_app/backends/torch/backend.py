@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from crane_app.backends.torch import cuda, native, sampling
 from crane_app.backends.torch import leaf as leaves
 from crane_app.backends.torch.cache import Cache, Int8Cache
 from crane_app.backends.torch.compiled import compiled
+from crane_app.backends.torch.filling import Filling
 from crane_app.backends.torch.ops import Ops
 from crane_app.backends.torch.step import Step
 from crane_app.contract import Device, DType, HostTensor, KVCache, Model, Use, Work
@@ -71,6 +72,7 @@ class Backend:
         self.kernels = native.kernels() if device.type == "cpu" else None
         self.packs = self.kernels is not None or leaves.packable(leaves.TYPES[dtype], device)
         self._device = device
+        self._filling = Filling()
         self._dtype = leaves.TYPES[dtype]
 
     def _kernels(self, device: torch.device) -> Ops | None:
@@ -90,7 +92,7 @@ class Backend:
 
     def leaf(self, weight: Host, bias: HostTensor | None = None, use: Use = "product") -> leaves.Leaf:
         if not isinstance(weight, HostTensor) and len(weight.shape) == 3:
-            return leaves.experts(weight, self._dtype, self._device)
+            return leaves.experts(weight, self._dtype, self._device, self._filling)
         if not isinstance(weight, HostTensor):
             return self.leaves([(weight, bias)])[0]
         if use != "product" and self.kernels and bias is None and len(weight.shape) == 2:
@@ -113,13 +115,20 @@ class Backend:
         if all(plain):
             return self._merged(weights, biases)
         if not any(plain):
-            return leaves.quantised(weights, biases, self._dtype, self._device)
+            return leaves.quantised(weights, biases, self._dtype, self._device, self._filling)
         return tuple(
             self._merged([weight], [bias])[0]
             if isinstance(weight, torch.Tensor)
-            else leaves.quantised([weight], [bias], self._dtype, self._device)[0]
+            else leaves.quantised([weight], [bias], self._dtype, self._device, self._filling)[0]
             for weight, bias in zip(weights, biases, strict=True)
         )
+
+    @property
+    def unread(self) -> int:
+        return self._filling.left
+
+    def fill(self) -> Iterator[None]:
+        return self._filling.run()
 
     def _merged(self, weights, biases) -> tuple[leaves.Leaf, ...]:
         if self.kernels:

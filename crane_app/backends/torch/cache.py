@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from crane_app.backends.rows import Rows, blocks
+from crane_app.backends.torch import native
 from crane_app.contract import BLOCK, Layout
 from crane_app.errors import NotEnoughMemory
 
@@ -166,8 +168,10 @@ class Cache(Rows):
 
     def _memory(self, positions: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         try:
+            if self.device.type == "cpu":
+                return torch.from_numpy(native.zeros(math.prod(shape) * dtype.itemsize)).view(dtype).view(shape)
             return torch.zeros(shape, dtype=dtype, device=self.device)
-        except RuntimeError as error:  # torch.OutOfMemoryError on CUDA, a plain RuntimeError on CPU
+        except (RuntimeError, OSError) as error:  # torch.OutOfMemoryError on CUDA, a plain RuntimeError on CPU
             raise NotEnoughMemory(f"No memory is left for {positions} positions of this conversation.") from error
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from crane_app.backends.torch import native
+from crane_app.backends.torch.filling import Filling
 from crane_app.backends.torch.twins import GroupTwin, HostTwin
 from crane_app.contract import HostTensor, Use
-from crane_app.host import Blocks, Packed, Scheme
+from crane_app.host import Blocks, Lying, LyingGroups, Packed, Scheme
 from crane_app.media.files.gguf_groups import regrouped
 from crane_app.media.files.packed import cut, expanded, joined
 
@@ -80,11 +81,15 @@ def tensor(host: HostTensor, dtype: torch.dtype, device: torch.device) -> torch.
     return plain.to(device=device, dtype=dtype)
 
 
-def matrix(packed: Packed, dtype: torch.dtype, device: torch.device) -> Matrix:
-    """What the device multiplies by: a native kernel that takes its scheme, else the plain twin. Decided here alone."""
+def matrix(packed: Packed, dtype: torch.dtype, device: torch.device, filling: Filling) -> Matrix:
+    """What the device multiplies by: a native kernel that takes its scheme, else the plain twin. Decided here alone.
+
+    What lies in a file may be left to the filling.
+    """
     if device.type == "cpu":
         if native.takes(packed):
-            return native.taken(packed, dtype)
+            lies = isinstance(packed, Lying | LyingGroups)
+            return filling.add(packed, dtype) if lies else native.taken(packed, dtype)
         return HostTwin(packed, dtype) if isinstance(packed, Blocks) else GroupTwin(packed, dtype, device)
     groups = regrouped(packed, (16, 32))[0] if isinstance(packed, Blocks) else packed
     return GroupTwin(groups, dtype, device)
@@ -96,7 +101,11 @@ def fast(scheme: Scheme, use: Use) -> bool:
 
 
 def quantised(
-    weights: Sequence[Packed], biases: Sequence[torch.Tensor | None], dtype: torch.dtype, device: torch.device
+    weights: Sequence[Packed],
+    biases: Sequence[torch.Tensor | None],
+    dtype: torch.dtype,
+    device: torch.device,
+    filling: Filling,
 ) -> tuple[Leaf, ...]:
     """Leaves of packed products of one input, or of a packed table; those of one scheme become one matrix.
 
@@ -104,19 +113,19 @@ def quantised(
     """
     sizes = tuple(w.shape[0] for w in weights)
     if device.type == "cpu" and all(map(native.takes, weights)):
-        matrices = tuple(matrix(w, dtype, device) for w in weights)
+        matrices = tuple(matrix(w, dtype, device, filling) for w in weights)
     else:
-        matrices = tuple(
-            matrix(joined(list(same)), dtype, device) for _, same in groupby(weights, key=lambda each: each.scheme)
-        )
+        alike = (joined(list(same)) for _, same in groupby(weights, key=lambda each: each.scheme))
+        matrices = tuple(matrix(each, dtype, device, filling) for each in alike)
     return _shares(Product(None, (), _bias(biases, sizes, dtype, device), sizes, matrices), weights[0].shape[1])
 
 
-def experts(stack: Packed, dtype: torch.dtype, device: torch.device) -> Leaf:
+def experts(stack: Packed, dtype: torch.dtype, device: torch.device, filling: Filling) -> Leaf:
     """The leaf of packed experts [X, O, I]; on a GPU expanded: it may not wait to learn which are chosen."""
     if device.type != "cpu":
         return table(tensor(expanded(stack), dtype, device))
-    return Leaf(stack.shape, experts=tuple(matrix(cut(stack, i), dtype, device) for i in range(stack.shape[0])))
+    every = (cut(stack, i) for i in range(stack.shape[0]))
+    return Leaf(stack.shape, experts=tuple(matrix(each, dtype, device, filling) for each in every))
 
 
 def native_products(weights: list[torch.Tensor], biases: Sequence[torch.Tensor | None]) -> tuple[Leaf, ...]:

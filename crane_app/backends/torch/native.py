@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Iterable
+import mmap
+import sys
 from functools import cache
 
 import numpy as np
@@ -21,8 +22,6 @@ FORMATS = {name: number for number, name in enumerate(FORMS)}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 STRIP = 16  # rows that are multiplied together
 ALIGNED = 64
-PIECE = 2**20  # bytes of a file that are packed at once
-HUGE = 2**21  # bytes above which memory is asked for in huge pages, by numpy
 
 
 class _Matrix(ctypes.Structure):
@@ -52,6 +51,7 @@ def library() -> ctypes.CDLL | None:
         ("prepared_for", whole, (whole, whole)),
         ("tile_columns", whole, (whole,)),
         ("pack", whole, (whole, at, wide, whole, whole, at, whole)),
+        ("fill", None, (at,)),
         ("pack_groups", None, (whole, at, at, at, whole, whole, whole, at, whole)),
         ("expand", None, (at, at, whole, at, whole)),
         ("product", None, (at, at, whole, at, wide, whole)),
@@ -74,6 +74,12 @@ def kernels() -> str | None:
 def threads() -> int:
     """As many as PyTorch uses: the two take turns."""
     return torch.get_num_threads()
+
+
+def zeros(nbytes: int) -> np.ndarray:
+    """uint8 [nbytes] of memory that the system gives page by page, when it is first used, and takes back at once."""
+    private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    return np.frombuffer(mmap.mmap(-1, max(nbytes, 1), **private), np.uint8, nbytes)
 
 
 def aligned(nbytes: int) -> np.ndarray:
@@ -118,22 +124,19 @@ def pack(form: str, source: np.ndarray, columns: int, dtype: torch.dtype) -> Mat
     In float32 nothing is rounded to fewer bits; else activations are, to 8 bits for each 32 of them, where the weights
     are in blocks.
     """
-    return packed_pieces(form, [source], (source.shape[0], columns), dtype)
+    c, rows = library(), len(source)
+    source = np.ascontiguousarray(source)
+    strips = aligned(nbytes_of(form, (rows, columns)))
+    given = FORMATS[form], source.ctypes.data, source.strides[0], rows, columns, strips.ctypes.data, threads()
+    if not c.crane_pack(*given):
+        raise ValueError(f"{columns} columns are no whole blocks of {form}")
+    return Matrix(form, (rows, columns), strips, dtype, dtype == torch.float32)
 
 
-def packed_pieces(form: str, pieces: Iterable[np.ndarray], shape: tuple[int, int], dtype: torch.dtype) -> Matrix:
-    """The same of rows that come in pieces, each but the last of whole strips, so that they are never all in memory."""
-    c, (rows, columns) = library(), shape
-    each = c.crane_strip_bytes(FORMATS[form], columns)
-    strips = aligned(-(-rows // STRIP) * each)
-    to = strips.ctypes.data
-    for piece in pieces:
-        piece = np.ascontiguousarray(piece)
-        given = FORMATS[form], piece.ctypes.data, piece.strides[0], len(piece), columns, to, threads()
-        if not c.crane_pack(*given):
-            raise ValueError(f"{columns} columns are no whole blocks of {form}")
-        to += len(piece) // STRIP * each
-    return Matrix(form, shape, strips, dtype, dtype == torch.float32)
+def nbytes_of(form: str, shape: tuple[int, int]) -> int:
+    """Bytes of the strips of a matrix."""
+    each: int = library().crane_strip_bytes(FORMATS[form], shape[1])
+    return -(-shape[0] // STRIP) * each
 
 
 def knows(scheme: Scheme) -> bool:
@@ -145,17 +148,21 @@ def takes(matrix: Packed) -> bool:
     return len(matrix.shape) == 2 and knows(matrix.scheme)
 
 
+def form_of(matrix: Packed) -> str:
+    """Which of FORMS is what `takes` says yes to."""
+    return matrix.kind if isinstance(matrix, Blocks) else GROUPS[matrix.bits, matrix.scheme.dtype]
+
+
 def taken(matrix: Packed, dtype: torch.dtype) -> Matrix:
     """What `takes` says yes to, in strips and without loss."""
-    if isinstance(matrix, Blocks):
-        rows = max(PIECE * matrix.shape[0] // matrix.nbytes // STRIP, 1) * STRIP
-        return packed_pieces(matrix.kind, matrix.pieces(rows), (matrix.shape[0], matrix.shape[1]), dtype)
-    c, form, (rows, columns) = library(), GROUPS[matrix.bits, matrix.scales.dtype], matrix.shape
-    strips = aligned(-(-rows // STRIP) * c.crane_strip_bytes(FORMATS[form], columns))
+    form, shape = form_of(matrix), (matrix.shape[0], matrix.shape[1])
     held = [np.ascontiguousarray(x) for x in matrix.arrays]
+    if isinstance(matrix, Blocks):
+        return pack(form, held[0], shape[1], dtype)
+    strips = aligned(nbytes_of(form, shape))
     sources = (x.ctypes.data for x in held)
-    c.crane_pack_groups(FORMATS[form], *sources, matrix.size, rows, columns, strips.ctypes.data, threads())
-    return Matrix(form, (rows, columns), strips, dtype, dtype == torch.float32)
+    library().crane_pack_groups(FORMATS[form], *sources, matrix.size, *shape, strips.ctypes.data, threads())
+    return Matrix(form, shape, strips, dtype, dtype == torch.float32)
 
 
 def packed(weight: torch.Tensor) -> Matrix:

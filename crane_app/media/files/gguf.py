@@ -16,6 +16,7 @@ import numpy as np
 
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
+from crane_app.host import Stretch
 from crane_app.media.files.gguf_header import OLD, Header, Tensor, read_header
 from crane_app.media.files.raw import Stamp, fill, reading, show, unchanged
 
@@ -121,6 +122,12 @@ class Gguf:
             handle.seek(tensor.start + first * width)
             fill(handle, out, tensor.file, name)
         return out
+
+    def stretch(self, name: str, first: int) -> Stretch:
+        """Where a packed tensor lies from row `first` on; rows as in `read_rows`."""
+        tensor = self.tensors[name]
+        start = tensor.start + first * (tensor.shape[-1] // tensor.form.block * tensor.form.nbytes)
+        return Stretch(name, tensor.file, self._stamps[tensor.file], start)
 
     def read_rows(self, name: str, first: int, out: np.ndarray) -> None:
         """Fill `out`, C-contiguous and of the type that `read` gives, with whole rows from row `first` on.

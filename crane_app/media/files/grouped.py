@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from crane_app.errors import BadCheckpoint, Unsupported
-from crane_app.host import DType, Groups, HostTensor, Scheme
+from crane_app.host import DType, Groups, HostTensor, LyingGroups, Scheme
 from crane_app.media.files.groups import BITS
 from crane_app.media.files.packed import expanded
 from crane_app.media.files.raw import show
@@ -121,10 +121,13 @@ class Grouped:
         return HostTensor(self._checkpoint.raw(at, part), cast(DType, self.dtypes[name]))
 
     def read_packed(self, name: str) -> Groups:
-        """A tensor of `schemes` as its groups."""
+        """A tensor of `schemes` as its groups; a matrix is read by its user."""
         at, part = self._places[name]
-        how = self.schemes[name]
-        q, scales, biases = (self._checkpoint.raw(each, part) for each in self._names(at))
+        how, shape, names = self.schemes[name], self.shapes[name], self._names(at)
+        if len(shape) == 2:
+            places = [self._checkpoint.stretch(each, part) for each in names]
+            return LyingGroups(how, shape, places, lambda i: self._checkpoint.raw(names[i], part))
+        q, scales, biases = (self._checkpoint.raw(each, part) for each in names)
         return Groups(q, HostTensor(scales, how.dtype), HostTensor(biases, how.dtype), how.size, how.bits)
 
     def read_into(self, name: str, out: np.ndarray) -> None:

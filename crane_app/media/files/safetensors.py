@@ -19,7 +19,7 @@ import numpy as np
 
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, ModelNotFound, Unsupported
-from crane_app.host import Scheme
+from crane_app.host import Scheme, Stretch
 from crane_app.media.files.raw import Stamp, fill, reading, show, stamp_of, unchanged
 
 HEADER_LIMIT = 100_000_000  # bytes; MAX_HEADER_SIZE of the reference implementation
@@ -189,6 +189,12 @@ class Checkpoint:
         array = np.empty(tensor.shape, held)
         self._fill(name, tensor, array)
         return array
+
+    def stretch(self, name: str, part: int | None = None) -> Stretch:
+        """Where a tensor lies, or part number `part` of it along the first axis."""
+        tensor = self._tensor(name)
+        start = tensor.start + (0 if part is None else part * tensor.size // tensor.shape[0])
+        return Stretch(name, tensor.file, self._stamps[tensor.file], start)
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:

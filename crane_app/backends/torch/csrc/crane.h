@@ -62,6 +62,24 @@ struct step {
     const struct buffer *buffers;
 };
 
+enum { SOURCES = 3 };
+
+/* A matrix whose rows lie in files as `format` has them, from byte `start` on. heads: whose rows lie in pairs, or 0.
+   size: columns of a group; then scales and biases, [rows, groups], lie where the other two begin. */
+struct lying {
+    int32_t format, rows, columns, heads, size, file[SOURCES];
+    int64_t start[SOURCES];
+    uint8_t *strips;
+};
+
+/* Matrices to be read. next, done: pieces that are taken, and bytes of the file that are packed. stop: set by whoever
+   gives up. fault: what ended it, an errno or -1 at the end of a file, and in which matrix. */
+struct filling {
+    const struct lying *matrices;
+    int64_t next, done;
+    int32_t count, threads, stop, fault, faulty;
+};
+
 #define API __attribute__((visibility("default")))
 
 API const char *crane_kernels(void);
@@ -74,6 +92,7 @@ API int crane_pack(int32_t format, const uint8_t *source, int64_t source_stride,
                    uint8_t *strips, int32_t threads);
 API void crane_pack_groups(int32_t format, const uint8_t *packed, const uint16_t *scales, const uint16_t *biases,
                            int32_t size, int32_t rows, int32_t columns, uint8_t *strips, int32_t threads);
+API void crane_fill(struct filling *filling);
 API void crane_expand(const struct matrix *matrix, const int32_t *index, int32_t count, float *out, int32_t threads);
 API void crane_product(const struct matrix *matrix, const float *x, int32_t count, float *y, int64_t stride,
                        int32_t threads);

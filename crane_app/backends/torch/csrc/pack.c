@@ -1,6 +1,7 @@
 /* From rows as a file has them to strips (strips.h), and single rows back to floats.
 
    Blocks: ggml/src/ggml-common.h and dequantize_row_* in ggml-quants.c of llama.cpp. */
+#include "pack.h"
 #include "matrix.h"
 #include "pool.h"
 #include "strips.h"
@@ -19,6 +20,13 @@ static int64_t block_bytes(int format) {
 }
 
 static int block_columns(int format) { return format == Q4_K || format == Q6_K ? 256 : 32; }
+
+int64_t row_bytes(int format, int columns) {
+    if (format == F32) return 4L * columns;
+    if (format < Q8_0) return 2L * columns;
+    if (format >= A4_BF16) return format < A8_BF16 ? columns / 2 : columns;
+    return columns / block_columns(format) * block_bytes(format);
+}
 
 /* Bytes that 32 columns of integers take in a tile. */
 static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : format == Q5_0 ? 320 : 256; }
@@ -113,6 +121,11 @@ static void pack_row(int format, const uint8_t *row, int columns, int r, uint8_t
     }
 }
 
+void pack_rows(int format, const uint8_t *rows, int64_t stride, int count, int columns, uint8_t *strip) {
+    memset(strip, 0, (size_t)strip_bytes(format, columns));
+    for (int r = 0; r < count; r++) pack_row(format, rows + r * stride, columns, r, strip);
+}
+
 struct packing {
     int format, rows, columns;
     const uint8_t *source;
@@ -123,19 +136,10 @@ struct packing {
 static void pack_strip(void *data, int phase, int chunk) {
     (void)phase;
     struct packing *p = data;
-    int64_t size = strip_bytes(p->format, p->columns);
-    uint8_t *strip = p->strips + chunk * size;
-    memset(strip, 0, (size_t)size);
-    for (int r = 0; r < STRIP && chunk * STRIP + r < p->rows; r++)
-        pack_row(p->format, p->source + (chunk * STRIP + r) * p->stride, p->columns, r, strip);
+    int first = chunk * STRIP, count = p->rows - first < STRIP ? p->rows - first : STRIP;
+    uint8_t *strip = p->strips + chunk * strip_bytes(p->format, p->columns);
+    pack_rows(p->format, p->source + first * p->stride, p->stride, count, p->columns, strip);
 }
-
-struct grouping {
-    int format, size, rows, columns;
-    const uint8_t *packed;
-    const uint16_t *scales, *biases;
-    uint8_t *strips;
-};
 
 /* Row r of a strip: integers of 4 bits two to a byte, the even column low, or of 8 bits as they are. */
 static void pack_grouped_row(const struct grouping *g, int row, int r, uint8_t *strip) {
@@ -154,11 +158,14 @@ static void pack_grouped_row(const struct grouping *g, int row, int r, uint8_t *
 
 static void pack_grouped_strip(void *data, int phase, int chunk) {
     (void)phase;
-    struct grouping *g = data;
+    pack_grouped(data, chunk);
+}
+
+void pack_grouped(const struct grouping *g, int number) {
     int64_t size = strip_bytes(g->format, g->columns);
-    uint8_t *strip = g->strips + chunk * size;
+    uint8_t *strip = g->strips + number * size;
     memset(strip, 0, (size_t)size);
-    for (int r = 0; r < STRIP && chunk * STRIP + r < g->rows; r++) pack_grouped_row(g, chunk * STRIP + r, r, strip);
+    for (int r = 0; r < STRIP && number * STRIP + r < g->rows; r++) pack_grouped_row(g, number * STRIP + r, r, strip);
 }
 
 /* From MLX's affine groups (mlx.core.quantize) of `size` columns, a multiple of 64; scales, biases [rows, groups]. */
