@@ -164,9 +164,8 @@ def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
             missing[what] = f"No {what}: {error}"
             return None
 
-    template = optional(
-        "chat template", ChatTemplate.open
-    )  # first, while a GGUF file's head is still held by its reader
+    # The template first: until the weights are read, a GGUF file's head is held and need not be read again.
+    template = optional("chat template", ChatTemplate.open)
     return optional("tokenizer", Tokenizer.open), template, missing
 
 
