@@ -170,7 +170,9 @@ async def abort_request(call: Call) -> Response:
 
 
 async def flush_cache(call: Call) -> Response:
-    await asyncio.to_thread(call.service.answers.engine.flush)
+    answers = call.service.answers
+    await asyncio.to_thread(answers.keeping.clear)
+    await asyncio.to_thread(answers.engine.flush)
     return reply({"success": True, "message": "Everything kept for reuse was dropped."})
 
 
@@ -199,8 +201,8 @@ ENDPOINTS = (
     Endpoint("GET", ("/server_info", "/get_server_info"), "The server's settings and figures", server_info),
     Endpoint("GET", ("/health_generate",), "Make one token within 30 seconds, else 503", health_generate),
     Endpoint("POST", ("/abort_request",), "End requests of the same key; 404 if there is none", abort_request, ABORT),
-    Endpoint("POST", ("/flush_cache",), "Drop what is kept for reuse", flush_cache),
-    Endpoint("GET", ("/flush_cache",), "Drop what is kept for reuse", flush_cache),
+    Endpoint("POST", ("/flush_cache",), "Drop what is kept for reuse, in memory and on disk", flush_cache),
+    Endpoint("GET", ("/flush_cache",), "Drop what is kept for reuse, in memory and on disk", flush_cache),
     Endpoint("GET", ("/v1/stats",), "Figures since the start", stats),
     Endpoint("GET", ("/metrics",), "The same for Prometheus, with vLLM's names under crane_", metrics),
 )
