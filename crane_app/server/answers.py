@@ -119,6 +119,7 @@ class Answers:
                         yield event
                     elif isinstance(event, End):
                         self.totals.add(event)
+                        keeping.heed(self.engine.stats)
                         if ended is not None:
                             ended.append(event)
                         if event.reason == "error":

@@ -99,6 +99,7 @@ async def figures(call: Call) -> dict[str, Any]:
             "evictions": engine.evictions,
             "uptime_s": round(engine.uptime_s, 3),
             "limit_bytes": engine.limit_nbytes,
+            "store_problem": engine.store_problem or None,
             "held": [_held(each) for each in engine.held],
             "gone": [
                 {"name": each.name, "bytes": each.nbytes, "room_for": each.room or None, "ago_s": round(each.ago_s, 3)}

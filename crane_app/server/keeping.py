@@ -6,16 +6,20 @@ Each API key has its own, and the window has others. No key can be told from a f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import secrets
+from collections.abc import Callable
 
+from crane_app.engine.request import Stats
 from crane_app.errors import CraneError
 from crane_app.library.secret import lasting_secret
 from crane_app.library.store import Store
 
 log = logging.getLogger(__name__)
 KIND = "key"
+WRITTEN_S = 2.0  # after an answer, by when what it leaves is on the disk or is not
 
 
 class Keeping:
@@ -27,6 +31,8 @@ class Keeping:
     def __init__(self, keys: tuple[str, ...] = (), store: Store | None = None, secret: bytes = b""):
         self._keys, self._store = keys or ("",), store
         self._secret = secret or secrets.token_bytes(32)
+        self._heeding: asyncio.Task[None] | None = None
+        self._told = ""
 
     @property
     def on_disk(self) -> bool:
@@ -45,6 +51,19 @@ class Keeping:
         except CraneError as error:  # it is no reason for not answering
             log.warning("what is computed is not kept: %s", error)
             return ""
+
+    def heed(self, stats: Callable[[], Stats]) -> None:
+        """After an answer: if nothing more is kept, say why, once, where the server was started."""
+        if self._store is not None and (self._heeding is None or self._heeding.done()):
+            self._heeding = asyncio.create_task(self._heed(stats))
+
+    async def _heed(self, stats: Callable[[], Stats]) -> None:
+        await asyncio.sleep(WRITTEN_S)
+        with contextlib.suppress(CraneError):
+            problem = (await asyncio.to_thread(stats)).store_problem
+            if problem and problem != self._told:
+                log.warning("%s", problem)
+                self._told = problem
 
     def check(self) -> None:
         """CraneError where nothing can be kept."""

@@ -159,6 +159,8 @@ def banner(
         yield f"pinned   {', '.join(sorted(limits.stock.pins))}"
     if keeping.on_disk:
         yield "keeps    what it has computed of prompts, on this computer; their text can be told from it"
+        if stats.store_problem:
+            yield f"warning  {stats.store_problem}"
     if limits.web is not None:
         yield "fetches  addresses on the internet that requests name; none of this network"
     if not access.loopback and not access.keys:

@@ -303,8 +303,8 @@ def test_a_full_disk_ends_the_writing_with_one_line_and_no_answer(store, monkeyp
             assert end.reason == "length"
         made._shelf.writer.close(drain=True)
         assert made.stats().store_problem == (
-            "What was computed for conversations is not kept any more: No space left on device. "
-            "Crane tries again when it is next started."
+            "What was computed for conversations is not kept on the disk any more: No space left on device. "
+            "Make room or allow writing there, and start Crane anew."
         )
         made.close()
     assert len(caplog.records) == 1

@@ -1,8 +1,9 @@
-"""`crane serve --keep-prefixes`: what a restarted server still computes, and that no key gets anything from another's."""
+"""`crane serve --keep-prefixes`: what a restarted server still computes; no key gets anything from another's."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -11,13 +12,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from crane_app.engine.engine import Engine
+from crane_app.engine.request import Stats
 from crane_app.errors import BadInput
 from crane_app.library.secret import secret_path
 from crane_app.library.store import OWNER, Store
+from crane_app.server import keeping as server_keeping
 from crane_app.server.keeping import Keeping
 from crane_app.server.run import serve
 from tests.chat_checkpoint import SIZE, write_chat
 from tests.process.conftest import wait_for
+from tests.server.conftest import loaded, serving
 from tests.server.scripted import CARD, Scripted
 from tests.server.test_serve import Process
 
@@ -64,6 +69,62 @@ def test_a_folder_that_cannot_be_is_no_reason_for_not_answering(tmp_path, caplog
     with caplog.at_level(logging.WARNING, "crane_app.server.keeping"):
         assert owner(Keeping(KEYS, Store(tmp_path / "file")), 0) == ""
     assert "not kept" in caplog.text
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "crane_app.server.keeping"]
+
+
+def test_why_nothing_more_is_kept_is_said_once_where_the_server_was_started(store, monkeypatch, caplog):
+    """And with it on, in the figures; a server that keeps nothing does not ask."""
+    monkeypatch.setattr(server_keeping, "WRITTEN_S", 0)
+    asked = []
+
+    def stats() -> Stats:
+        asked.append(1)
+        return Stats("idle", 0, 0, 1, 0, 0, 0, 0, 0.0, 1, store_problem="The disk is full. Make room.")
+
+    async def answers(keeping: Keeping) -> None:
+        for _ in range(3):
+            keeping.heed(stats)
+            while keeping._heeding and not keeping._heeding.done():
+                await asyncio.sleep(0)
+
+    with caplog.at_level(logging.WARNING, "crane_app.server.keeping"):
+        asyncio.run(answers(Keeping(KEYS, store)))
+        assert (said(caplog), len(asked)) == (["The disk is full. Make room."], 3)
+        asyncio.run(answers(Keeping(KEYS)))
+    assert len(asked) == 3
+
+
+def test_a_disk_that_refuses_is_told_by_the_figures_and_by_the_server(tmp_path, monkeypatch, caplog):
+    """From the engine's writer to both, with an engine whose disk is full."""
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pytest.importorskip("torch")
+    monkeypatch.setattr(server_keeping, "WRITTEN_S", 0.01)
+    monkeypatch.setattr(Store, "write", full)
+    store, engine = Store(tmp_path / "store", spare=0), None
+    try:
+        engine = Engine(store=store)
+        loaded(engine, write_chat(tmp_path / "tiny"))
+        with serving(engine, keeping=Keeping((), store)) as server, caplog.at_level(logging.WARNING):
+            body = {"prompt": TOKENS[:300], "max_tokens": 2, "ignore_eos": True}
+            assert server.http.post("/v1/completions", json=body).status_code == 200
+
+            def figures() -> str | None:
+                return server.http.get("/v1/stats").json()["engine"]["store_problem"]
+
+            assert wait_for(lambda: figures() is not None, 20)
+            assert "No space left on device. Make room" in figures()
+            assert server.http.post("/v1/completions", json=body).status_code == 200
+            assert wait_for(lambda: bool(said(caplog)), 20)
+        assert len(said(caplog)) == 1
+    finally:
+        if engine is not None:
+            engine.close(drain=False)
 
 
 @pytest.fixture
