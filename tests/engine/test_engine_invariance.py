@@ -18,6 +18,7 @@ from crane_app.engine import lookup
 from crane_app.engine.generation import generate
 from crane_app.engine.grammar import State, Vocabulary
 from crane_app.engine.loading import Loaded, load
+from crane_app.engine.lookup import Way
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import Grammar, Piece, Resolved
 from crane_app.engine.scheduler import Plan, Scheduler
@@ -282,8 +283,8 @@ class Guessing(Always):
 
     guesses = 0
 
-    def note(self, rows: int, guessed: bool, tokens: int, launched: float) -> None:
-        self.guesses += guessed
+    def note(self, rows: int, way: Way, tokens: int, launched: float) -> None:
+        self.guesses += way is Way.FOUND
 
 
 def foresee(monkeypatch: pytest.MonkeyPatch, loaded: Loaded, replies: dict[Wish, list[Drawn]], seed: int) -> None:
