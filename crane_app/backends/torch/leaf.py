@@ -12,6 +12,7 @@ import torch
 
 from crane_app.backends.torch import native
 from crane_app.backends.torch.filling import Filling
+from crane_app.backends.torch.forms import GPU_SIZES
 from crane_app.backends.torch.twins import GroupTwin, HostTwin
 from crane_app.contract import HostTensor, Use
 from crane_app.host import Blocks, Lying, LyingGroups, Packed, Scheme
@@ -91,7 +92,7 @@ def matrix(packed: Packed, dtype: torch.dtype, device: torch.device, filling: Fi
             lies = isinstance(packed, Lying | LyingGroups)
             return filling.add(packed, dtype) if lies else native.taken(packed, dtype)
         return HostTwin(packed, dtype) if isinstance(packed, Blocks) else GroupTwin(packed, dtype, device)
-    groups = regrouped(packed, (16, 32))[0] if isinstance(packed, Blocks) else packed
+    groups = regrouped(packed, GPU_SIZES)[0] if isinstance(packed, Blocks) else packed
     return GroupTwin(groups, dtype, device)
 
 
