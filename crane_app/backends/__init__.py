@@ -8,6 +8,7 @@ import platform
 import sys
 from functools import partial
 
+from crane_app.backends import processor
 from crane_app.backends.mlx import forms as mlx_forms
 from crane_app.backends.torch import forms
 from crane_app.contract import Backend, DType, KVCache, Use
@@ -54,7 +55,7 @@ def foreseen(
     """How the backend that `choose` gives for this will hold weights, told without its library, which is not imported.
 
     Without a dtype it may be wrong where only the library knows the best: on a GPU beside a Mac's, and on a processor
-    without our kernels.
+    whose speed was not measured yet.
     """
     if (name or next(iter(installed()), "torch")) == "mlx":
         metal = apple_silicon() and device != "cpu"
@@ -66,7 +67,9 @@ def foreseen(
     def fast(scheme: Scheme, use: Use) -> bool:
         return use == "table" or (built and forms.named(scheme))
 
-    known = dtype or ("bfloat16" if built or device == "cuda" else "float32")
+    measured = processor.remembered("torch")
+    likely: DType = measured.dtype if measured and device != "cuda" else "bfloat16" if built else "float32"
+    known = dtype or ("bfloat16" if device == "cuda" else likely)
 
     def held(scheme: Scheme, shape: tuple[int, ...]) -> int:
         if device == "cuda":

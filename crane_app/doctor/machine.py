@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crane_app import backends
+from crane_app.backends import processor
 from crane_app.doctor import phases
 from crane_app.errors import CraneError
 from crane_app.library import fit, hub_cache
@@ -108,6 +109,8 @@ def _backend(name: str) -> Finding:
     seen = f"{backend.device.kind} ({backend.device.name}), {backend.dtype} by default"
     if name == "mlx" or backend.device.kind != "cpu":
         return Finding(title, True, seen)
+    if speed := processor.remembered(name):
+        seen += f" ({speed})"
     kernels = getattr(backend, "kernels", None)
     if kernels:
         return Finding(title, True, f"{seen}, kernels for {kernels}")

@@ -25,6 +25,7 @@ from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.tracking import Tracked
 from crane_app.engine.transcribing import transcribe
 from crane_app.errors import BadInput, CraneError, ModelNotFound, NotEnoughMemory
+from crane_app.media.freed import give_back
 
 log = logging.getLogger(__name__)
 BREATH = 0.05  # seconds that a job may hold the device
@@ -179,7 +180,9 @@ def _compared(
     check_words(words.result()[0], small.result()[0], (path.name, draft.name))
 
 
-def _draft(shelf: Shelf, called: str, how: How, nbytes: int, again: bool) -> Generator[Progress, None, Loaded | None]:
+def _draft(
+    shelf: Shelf, called: str, how: How, nbytes: int, again: bool
+) -> Generator[Progress | None, None, Loaded | None]:
     """The draft model, beside the nbytes of its model; one that comes back has none where there is no room for both."""
     assert how.draft is not None
     try:
@@ -207,7 +210,9 @@ def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
 
     # The template first: until the weights are read, a GGUF file's head is held and need not be read again.
     template = optional("chat template", ChatTemplate.open)
-    return optional("tokenizer", Tokenizer.open), template, missing
+    tokenizer = optional("tokenizer", Tokenizer.open)
+    give_back()
+    return tokenizer, template, missing
 
 
 def _shelve(

@@ -5,10 +5,8 @@ Weights come first; what they leave is the budget of the rows of all models toge
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -16,6 +14,7 @@ from typing import Literal, Protocol
 from crane_app.backends.memory import physical
 from crane_app.contract import Backend, Cache, Device
 from crane_app.errors import BadInput
+from crane_app.media.freed import give_back
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
@@ -106,13 +105,7 @@ class Memory:
 
 
 def let_go(backend: Backend) -> None:
-    """Give the system all memory that nobody holds any more.
-
-    glibc keeps freed pieces of up to 32 MB for itself until it is told to trim (mallopt(3), M_MMAP_THRESHOLD).
-    """
+    """Give the system all memory that nobody holds any more."""
     gc.collect()
     backend.trim()
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    give_back()

@@ -16,6 +16,7 @@ import numpy as np
 from crane_app.errors import BadCheckpoint, Unsupported
 from crane_app.media.files.gguf import Gguf
 from crane_app.media.files.gguf_header import Texts
+from crane_app.media.freed import give_back
 from crane_app.media.word_splits import SAME, SPLITTINGS, UNNAMED
 
 UNKNOWN, CONTROL, USER, UNUSED = 2, 3, 4, 5  # gguf-py, TokenType
@@ -100,6 +101,7 @@ def tokenizer(gguf: Gguf) -> tuple[Any, dict[str, Any], int]:
     Raises BadCheckpoint and Unsupported.
     """
     vocabulary = Vocabulary(gguf)
+    give_back()  # the library takes most of what a load takes beside the weights
     model = vocabulary.find("model", str, "none")
     if model == "gpt2":
         library, bos = _byte_level(vocabulary, gguf.metadata.get("general.architecture"))

@@ -21,7 +21,7 @@ from crane_app.errors import BadCheckpoint, CraneError, ModelNotFound, Unsupport
 from crane_app.media.files import gguf as ours
 from crane_app.media.files.gguf import Gguf, files_of, holds_gguf
 from crane_app.media.files.gguf_blocks import FORMS
-from crane_app.media.files.gguf_header import read_header
+from crane_app.media.files.gguf_header import AT_ONCE, Texts, read_header
 from tests.gguf_checkpoint import PACKED, blocks
 
 U32, F32, TEXT, ARRAY = 4, 6, 8, 9
@@ -201,6 +201,40 @@ def test_every_type_of_metadata_is_read(tmp_path):
     assert read["texts"][-1] == "ü"
     with pytest.raises(IndexError):
         read["texts"][3]
+
+
+def array_of(tmp_path, texts: list[str]) -> Texts:
+    """The texts, read from a file."""
+    content = struct.pack("<IQ", TEXT, len(texts)) + b"".join(map(text, texts))
+    found = Gguf.open(put(tmp_path, pack([key("a", ARRAY, content)]))).metadata["a"]
+    assert isinstance(found, Texts)
+    return found
+
+
+@pytest.mark.parametrize("odd", [None, 0, AT_ONCE - 1, AT_ONCE, 2 * AT_ONCE + 6])
+def test_all_texts_are_the_same_as_one_by_one(tmp_path, odd):
+    """They are cut apart some thousand at a time, at a sign that a text may have itself."""
+    texts = [f"{'ü' * (i % 5)}{i}" for i in range(2 * AT_ONCE + 7)]
+    if odd is not None:
+        texts[odd] = "\0 a \0"
+    found = array_of(tmp_path, texts)
+    assert list(found) == texts
+    assert [found[i] for i in (0, -1, AT_ONCE)] == [texts[i] for i in (0, -1, AT_ONCE)]
+
+
+def test_texts_of_two_words_are_pairs(tmp_path):
+    texts = [f"{'ü' * (i % 3)} {i}" for i in range(AT_ONCE + 7)]
+    pairs = array_of(tmp_path, texts).pairs()
+    assert pairs is not None
+    assert list(pairs) == list(pairs) == [tuple(each.split(" ")) for each in texts]
+    assert (len(pairs), pairs[-1], pairs[:2]) == (len(texts), list(pairs)[-1], list(pairs)[:2])
+    assert array_of(tmp_path, []).pairs() is not None
+
+
+@pytest.mark.parametrize("wrong", [["a"], ["a b c"], ["a b c", "d"], ["d", "a b c"], ["a ", "b", "c d e"], [""]])
+@pytest.mark.parametrize("before", [0, 1, AT_ONCE - 1])
+def test_texts_of_other_than_two_words_are_no_pairs(tmp_path, wrong, before):
+    assert array_of(tmp_path, ["left right"] * before + wrong).pairs() is None
 
 
 def test_texts_of_any_length_are_read_as_they_lie(tmp_path):

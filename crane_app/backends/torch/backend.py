@@ -14,7 +14,7 @@ from crane_app.backends import cores, memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
-from crane_app.backends.torch import cuda, forms, native, sampling
+from crane_app.backends.torch import cuda, forms, native, sampling, speed
 from crane_app.backends.torch import leaf as leaves
 from crane_app.backends.torch.cache import Cache, Int8Cache
 from crane_app.backends.torch.compiled import compiled
@@ -31,7 +31,7 @@ UNBUILT = "Crane's own kernels are not built here, so models run several times s
 
 
 def create(device: str, dtype: DType | None, kv_cache: KVCache = "auto") -> Backend:
-    """The backend on `device`; `dtype` None takes bfloat16 where the device computes in it, else float32."""
+    """The backend on `device`; `dtype` None takes what is best on a GPU, and what was measured on a processor."""
     if device == "metal":
         raise Unsupported("PyTorch does not run on Metal in Crane. Use --backend mlx on Apple Silicon.")
     if device == "cuda" and not torch.cuda.is_available():
@@ -47,12 +47,10 @@ def create(device: str, dtype: DType | None, kv_cache: KVCache = "auto") -> Back
 
 
 def best_dtype(kind: str) -> DType:
-    """bfloat16 where it is computed natively or by our kernels; float32 on other CPUs, float16 on other GPUs."""
+    """bfloat16 or float16 on a GPU, by what it computes natively; the faster of bfloat16 and float32 on a processor."""
     if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if native.library() is not None:
-        return "bfloat16"
-    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+    return speed.measured().dtype
 
 
 class Backend:
