@@ -19,6 +19,7 @@ from crane_app.host import Blocks, Packed, Scheme
 
 FORMATS = {name: number for number, name in enumerate(FORMS)}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+KERNELS = ("plain", "avx2", "avx512", "avx512_bf16", "neon", "neon_dotprod", "neon_i8mm")  # csrc/dispatch.c
 STRIP = 16  # rows that are multiplied together
 ALIGNED = 64
 PIECE = 2**20  # bytes of a file that are packed at once
@@ -66,7 +67,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def kernels() -> str | None:
-    """Which kernels run: plain, avx2, avx512 or avx512_bf16; None without the library."""
+    """Which of KERNELS run; None without the library."""
     c = library()
     return None if c is None else c.crane_kernels().decode()
 
