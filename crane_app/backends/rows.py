@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Rows(ABC):
     def __init__(self, layout: Layout, itemsize: int, budget: int):
         self.layout = layout
         self.budget = budget
+        self.claim: Callable[[int], None] = lambda nbytes: None
         self._itemsize = itemsize
         self._lengths: dict[int, int] = {}
         self._next = 0
@@ -130,6 +131,7 @@ class Rows(ABC):
         return sum(2 * s.heads * (s.dim * self._itemsize + self._scale) for s in self.layout if s.kind != "memory")
 
     def _afford(self, nbytes: int) -> None:
+        self.claim(nbytes)
         if self.nbytes() + nbytes > self.budget:
             held, limit = self.nbytes() / 2**20, self.budget / 2**20
             raise NotEnoughMemory(

@@ -201,7 +201,7 @@ def _load(engine: EngineLike, model: Model) -> Stream:
     there = next((card for card in cards.values() if Path(card.folder) == folder), None)
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        how = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache
+        how = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache, there.draft
         return engine.load(there.folder, there.name, *how)
     name = name_of(folder)
     name = str(folder) if name in cards else name

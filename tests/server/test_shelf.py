@@ -83,7 +83,7 @@ def test_a_model_on_disk_is_listed_and_loaded_when_it_is_asked_for(stocked):
     assert stocked.engine.loads == []
     assert ask(stocked, "other").json()["model"] == "other"
     assert ask(stocked, "other").json()["choices"][0]["message"]["content"] == "Hi"
-    assert stocked.engine.loads == [("/other", "other", None, "auto", None, None, False, "auto")]
+    assert stocked.engine.loads == [("/other", "other", None, "auto", None, None, False, "auto", None)]
     assert "loaded" not in stocked.http.get("/v1/models/other").json()
     assert ask(stocked, None).json()["model"] == "tiny"
 
