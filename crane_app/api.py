@@ -30,7 +30,7 @@ from crane_app.media.chat_template import ChatTemplate
 from crane_app.media.detokenize import Detokenizer
 from crane_app.media.files.gguf import holds_gguf
 from crane_app.media.tokenizer import Tokenizer
-from crane_app.pipelines.chat import Chat, Message, checked, events, speeds
+from crane_app.pipelines.chat import Chat, Message, checked, events, report
 
 __all__ = [
     "AutoTokenizer",
@@ -268,7 +268,7 @@ class Model:
         if streamer is not None:
             streamer.end()
         if config.report_speed:
-            print(_report(self.usage), file=sys.stderr, flush=True)
+            print(report(self.usage), file=sys.stderr, flush=True)
         return made
 
     def chat(self, messages: str | Messages, config: GenerationConfig | None = None, **template: Any) -> Iterator[str]:
@@ -281,7 +281,7 @@ class Model:
         finally:
             self.usage = chat.usage
         if config.report_speed:
-            print(_report(self.usage), file=sys.stderr, flush=True)
+            print(report(self.usage), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Give the memory back; what is under way ends as cancelled. Idempotent."""
@@ -313,17 +313,20 @@ def load(
     quantize: str | None = None,
     exact: bool = False,
     kv_cache_dtype: str = "auto",
+    draft_model: str | Path | None = None,
 ) -> Model:
     """The model in a folder or in a GGUF file, or of an id or name that is on this computer.
 
     device: auto, cpu, cuda, metal. dtype: float32, float16, bfloat16, else the device's best. quantize: q4, q5, q6, q8
     packs the weights in so many bits. exact: compute with their numbers in float32. kv_cache_dtype: auto, int8.
+    draft_model: a small one with the same tokens, which goes ahead of it; no token depends on it.
     Raises ModelNotFound, BadCheckpoint, NotEnoughMemory or Unsupported, each a CraneError with a sentence.
     """
     folder = whereabouts.place(str(path))
+    draft = str(whereabouts.place(str(draft_model))) if draft_model else None
     engine, name = _SHARED.take(folder)
     try:
-        stream = engine.load(str(folder.absolute()), name, backend, device, dtype, quantize, exact, kv_cache_dtype)
+        stream = engine.load(str(folder), name, backend, device, dtype, quantize, exact, kv_cache_dtype, draft)
         try:
             # To the end: a load that is cancelled before is undone.
             cards = [event.value for event in events(stream) if isinstance(event, Part)]
@@ -393,8 +396,3 @@ def _tell(streamer: Streamer | None, piece: Piece, has_stops: bool) -> None:
         streamer.write(piece.text)
     elif streamer is not None and piece.tokens:
         streamer.put(piece.tokens)
-
-
-def _report(usage: Usage) -> str:
-    reading, making = (f"{speed:.1f} tok/s" if speed else "not measured" for speed in speeds(usage))
-    return f"{usage.prompt_tokens} tokens read at {reading}, {usage.output_tokens} made at {making}"

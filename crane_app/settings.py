@@ -127,6 +127,8 @@ SETTINGS = (
             COMPUTING, "Bits of a weight", QUANTS, ("4 bits", "5 bits", "6 bits", "8 bits"), unset="As the model is"),
     Setting("kv-cache-dtype", "choice", "auto", "In how many bits a model keeps what it has read of a conversation.",
             COMPUTING, "Keys and values", KV_CACHES, ("As computed", "8 bits")),
+    Setting("draft-model", "folder", None, "A small model with the same tokens, which goes ahead of --model so that "
+            "answers come faster; no token depends on it."),
     Setting("serve-at-start", "yes-no", False, "Whether the server is on as soon as Crane is open.",
             SERVER, "On from the start"),
     Setting("served-model", "folder", None, "The model that the window's server offers; the chat's if not given."),

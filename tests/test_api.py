@@ -305,6 +305,16 @@ def test_two_models_share_an_engine_and_closing_one_leaves_the_other(folder):
     other.close()
 
 
+def test_a_draft_model_changes_no_token(folder, model, tmp_path):
+    small = write_chat(tmp_path / "small")
+    with load(folder, device="cpu", dtype="float32", draft_model=small) as guided:
+        assert guided.card.draft == str(small)
+        ids = guided.prepare_inputs("hello")
+        assert guided.generate(ids, SHORT) == model.generate(ids, SHORT)
+    with pytest.raises(ModelNotFound):
+        load(folder, draft_model=tmp_path / "nowhere")
+
+
 def test_the_engine_ends_with_its_last_model(tmp_path):
     """A program that forgets to close ends all the same."""
     code = f"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Rows(ABC):
     def __init__(self, layout: Layout, itemsize: int, budget: int):
         self.layout = layout
         self.budget = budget
+        self.claim: Callable[[int], None] = lambda nbytes: None
         self._itemsize = itemsize
         self._lengths: dict[int, int] = {}
         self._next = 0
@@ -80,7 +81,7 @@ class Rows(ABC):
             if self._kept.get(block, (-1,))[0] != length + i * BLOCK:
                 raise ValueError(f"there is no kept block {block} for position {length + i * BLOCK}")
         self._write(row, length, [self._kept[block][1] for block in kept])
-        self._lengths[row] += BLOCK * len(kept)
+        self._lengths[row] = length + BLOCK * len(kept)
 
     def export(self, block: int) -> tuple[np.ndarray, ...]:
         return self._bits(self._kept[block][1])
@@ -96,12 +97,12 @@ class Rows(ABC):
         return self._blocks - 1
 
     def fork(self, source: int, row: int) -> None:
-        length = self.length(source)
+        length, before = self.length(source), self.length(row)
         if length > self.room(row):
             raise ValueError(f"row {row} has room for {self.room(row)} positions; it cannot be a copy of {length}")
-        self.truncate(row, 0)
         self._double(source, row, length)
-        self._lengths[row] = length
+        self._lengths[row] = max(before, length)
+        self.truncate(row, length)
 
     def drop(self, block: int) -> None:
         if block not in self._kept:
@@ -130,6 +131,7 @@ class Rows(ABC):
         return sum(2 * s.heads * (s.dim * self._itemsize + self._scale) for s in self.layout if s.kind != "memory")
 
     def _afford(self, nbytes: int) -> None:
+        self.claim(nbytes)
         if self.nbytes() + nbytes > self.budget:
             held, limit = self.nbytes() / 2**20, self.budget / 2**20
             raise NotEnoughMemory(
@@ -159,7 +161,7 @@ class Rows(ABC):
         raise ValueError("this cache shares nothing")
 
     def _write(self, row: int, start: int, blocks: list[Any]) -> None:
-        """Blocks into the row, one behind the other."""
+        """Blocks into the row, one behind the other. What fails has written nothing, here and in `_double`."""
         raise ValueError("this cache shares nothing")
 
     def _bits(self, block: Any) -> tuple[np.ndarray, ...]:
@@ -171,7 +173,7 @@ class Rows(ABC):
         raise ValueError("this cache shares nothing")
 
     def _double(self, source: int, row: int, length: int) -> None:
-        """The first positions of one row into another, which is empty."""
+        """The first positions of one row into another."""
         raise ValueError("this cache shares nothing")
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:

@@ -33,7 +33,7 @@ Ctrl-C stops an answer. A message that begins with a slash needs a space before 
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize", "kv-cache-dtype")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize", "kv-cache-dtype", "draft-model")
     engines.add_exact(parser)
     parser.add_argument("--system", metavar="TEXT", help="What the model is told before the conversation")
     sampling.add_flags(parser, {})

@@ -114,13 +114,13 @@ def load(engine: EngineLike, args: argparse.Namespace) -> Opened:
         )
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        was = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache
+        was = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache, there.draft
         stream = engine.load(there.folder, there.name, *was)
     else:
         folder = whereabouts.place(args.model)
         name = whereabouts.title(folder)
         name = name if name not in cards else str(folder)
-        stream = engine.load(str(folder), name, *how(args))
+        stream = engine.load(str(folder), name, *(*how(args), _draft(args)))
     card = None
     try:
         for event in events(stream):
@@ -220,7 +220,14 @@ def _fits(card: ModelCard, args: argparse.Namespace) -> bool:
         and getattr(args, "quantize", None) in (None, card.quantize)
         and (card.exact or not getattr(args, "exact", False))
         and getattr(args, "kv_cache_dtype", "auto") in ("auto", card.kv_cache)
+        and _draft(args) in (None, card.draft)
     )
+
+
+def _draft(args: argparse.Namespace) -> str | None:
+    """The folder of the draft model that the flags name. ModelNotFound if there is none."""
+    asked = getattr(args, "draft_model", None)
+    return str(whereabouts.place(asked)) if asked else None
 
 
 def how(args: argparse.Namespace) -> tuple[Any, ...]:

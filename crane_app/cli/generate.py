@@ -25,7 +25,7 @@ SENTENCE = "Generate text, or tokens, with a model"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize", "kv-cache-dtype")
+    settings.add_flags(parser, "model", "backend", "device", "dtype", "quantize", "kv-cache-dtype", "draft-model")
     engines.add_exact(parser)
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", "-p", metavar="TEXT", help="The text to go on from")

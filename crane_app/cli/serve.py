@@ -31,18 +31,24 @@ TYPES = {
 SWITCHES = {
     "insecure": "Let other machines in without a key",
     "allow-load": "Load other models of this computer when requests name them",
+    "keep-prefixes": "Keep what was computed of prompts on this computer, so that a restart does not cost it",
     "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
 }
 
 
-PLAIN = {"quantize": None, "exact": False, "kv_cache_dtype": "auto"}  # as a model that hears is loaded
+PLAIN = {
+    "quantize": None,
+    "exact": False,
+    "kv_cache_dtype": "auto",
+    "draft_model": None,
+}  # as a model that hears is loaded
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(
         parser, "model", "model-name", "model-type", "format", "speech-model", "host", "port", "api-key",
         "allow-origin", "max-concurrent", "decode-tokens-per-seq", "max-seq-len", "idle-unload",
-        "backend", "device", "dtype", "quantize", "kv-cache-dtype",
+        "backend", "device", "dtype", "quantize", "kv-cache-dtype", "draft-model",
     )  # fmt: skip
     engines.add_exact(parser)
     for name, sentence in SWITCHES.items():
@@ -92,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
             stored=(lambda: _stored(args)) if args.allow_load else None,
             idle_s=args.idle_unload * 60 or None,
             pins=tuple(args.pin),
+            keeps=args.keep_prefixes,
         )
     )
 
@@ -100,6 +107,8 @@ def _check(args: argparse.Namespace) -> None:
     """BadInput or Unsupported for what no server could do."""
     if not args.model and not args.speech_model:
         raise BadInput(engines.NAMELESS)
+    if args.draft_model and not args.model:
+        raise BadInput("--draft-model goes ahead of a model that writes. Name that with --model, or leave it out.")
     if args.gpu_memory_limit:
         memory.parse(args.gpu_memory_limit)
     if args.model and Path(args.model).expanduser().exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -50,12 +50,14 @@ class Cache(Protocol):
 
     Lengths are known on the host; no method but `save` and `export` reads the device. A row id stays valid until
     `close`, the id of a kept block until `drop`. budget: the most bytes it may hold; a smaller one takes nothing away.
-    shares: it has all from `keep` to `load`.
+    shares: it has all from `keep` to `load`. claim: called with the bytes that it is about to take of its budget, so
+    that whoever has borrowed of what was free gives it back before.
     """
 
     layout: Layout
     budget: int
     shares: bool
+    claim: Callable[[int], None]
 
     def open(self, reserve: int) -> int:
         """A new empty row with room for `reserve` positions; raises NotEnoughMemory before anything is taken."""

@@ -125,9 +125,10 @@ class Engine:
         quantize: str | None = None,
         exact: bool = False,
         kv_cache: str = "auto",
+        draft: str | None = None,
     ) -> Stream:
         tracked = self._track("", "chat")
-        how = How(backend, device, dtype, quantize, exact, kv_cache)
+        how = How(backend, device, dtype, quantize, exact, kv_cache, draft)
         make = partial(loading_job, self._shelf, folder, name, how)
         self._do(lambda: self._start(tracked, make, f"loading {folder}"))
         return tracked.stream

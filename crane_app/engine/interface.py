@@ -35,6 +35,7 @@ class EngineLike(Protocol):
         quantize: str | None = None,
         exact: bool = False,
         kv_cache: str = "auto",
+        draft: str | None = None,
     ) -> Stream:
         """Load a model: Progress events, then Part(ModelCard); one that is loaded already gives its card at once.
 
@@ -43,7 +44,8 @@ class EngineLike(Protocol):
 
         quantize: one of host.QUANTS, to pack plain weights in so many bits. exact: compute with the numbers that packed
         weights have, in float32 unless dtype says otherwise. kv_cache: how keys and values are kept, one of
-        host.KVCache.
+        host.KVCache. draft: the folder of a small model with the same tokens, loaded in the same way, which goes ahead
+        of it so that it makes several tokens in a step where it was right; the first to go where room is short.
         """
 
     def unload(self, name: str) -> None:

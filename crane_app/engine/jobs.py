@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crane_app.contract import Backend
 from crane_app.engine.embedding import embed, score
 from crane_app.engine.loading import How, Loaded, loading
 from crane_app.engine.lookup import Gain
-from crane_app.engine.models import Shelf, Shelved, let_go
+from crane_app.engine.memory import let_go
+from crane_app.engine.models import Shelf, Shelved
+from crane_app.engine.pairing import check_words, notes, pair
 from crane_app.engine.reading import READER, draw_page, read_pages
 from crane_app.engine.request import LANES, End, Job, ModelCard, Part, Piece, Progress, failed
 from crane_app.engine.scheduler import Scheduler
 from crane_app.engine.tracking import Tracked
 from crane_app.engine.transcribing import transcribe
-from crane_app.errors import BadInput, CraneError
+from crane_app.errors import BadInput, CraneError, ModelNotFound, NotEnoughMemory
 
 log = logging.getLogger(__name__)
+BREATH = 0.05  # seconds that a job may hold the device
 
 
 class Activity:
@@ -83,6 +86,7 @@ def loading_job(shelf: Shelf, folder: str, name: str | None, how: How, again: bo
     again: it was let go, and stays once it is back, whoever gives up waiting.
     """
     path = Path(folder).expanduser().absolute()
+    how = replace(how, draft=how.draft and str(Path(how.draft).expanduser().absolute()))
     called = name or path.name or str(path)
     while called in shelf.loading:
         yield None
@@ -98,10 +102,13 @@ def loading_job(shelf: Shelf, folder: str, name: str | None, how: How, again: bo
     host = ThreadPoolExecutor(1, thread_name_prefix="crane-words")
     try:
         words = host.submit(_words, path)
+        if how.draft is not None:
+            yield from _compared(host, words, path, Path(how.draft))
         since = shelf.planner.clock()
         loaded = yield from _weights(shelf, path, called, how)
+        small = (yield from _draft(shelf, called, how, loaded.nbytes, again)) if how.draft else None
         loaded = replace(loaded, notes=(*loaded.notes, *shelf.planner.told(called, since)))
-        yield Part(_shelve(shelf, called, loaded, how, *words.result()))
+        yield Part(_shelve(shelf, called, loaded, small, how, *words.result()))
     except GeneratorExit:
         if shelf.find(called) is not None and not again:  # cancelled between its card and its end, which says so
             shelf.unload(called)
@@ -127,14 +134,44 @@ def on_device(shelf: Shelf, job: Job) -> Iterator[Any]:
     yield from KINDS[job.kind](shelf, job)
 
 
-def _weights(shelf: Shelf, path: Path, called: str, how: How) -> Generator[Progress, None, Loaded]:
-    with closing(loading(path, how, partial(shelf.room, called))) as steps:
+def _weights(shelf: Shelf, path: Path, called: str, how: How, beside: int = 0) -> Generator[Progress, None, Loaded]:
+    """A model's weights. beside: bytes that are there already of what is loaded under this name."""
+
+    def fits(backend: Backend, nbytes: int) -> Iterator[None]:
+        return shelf.room(called, backend, beside + nbytes)
+
+    with closing(loading(path, how, fits)) as steps:
         while True:
             try:
                 done, total = next(steps)
             except StopIteration as finished:
                 return finished.value  # type: ignore[no-any-return]
             yield Progress(done, total, f"loading {called}")
+
+
+def _compared(
+    host: ThreadPoolExecutor, words: Future[tuple[Any, Any, dict[str, str]]], path: Path, draft: Path
+) -> Iterator[None]:
+    """See to it that a model and its draft model have the same tokens, before any weight is read."""
+    if not draft.exists():
+        raise ModelNotFound(f"There is no draft model at {draft}. Name a folder with a model, or a .gguf file.")
+    small = host.submit(_words, draft)
+    while not small.done():
+        wait([small], BREATH)
+        yield None
+    check_words(words.result()[0], small.result()[0], (path.name, draft.name))
+
+
+def _draft(shelf: Shelf, called: str, how: How, nbytes: int, again: bool) -> Generator[Progress, None, Loaded | None]:
+    """The draft model, beside the nbytes of its model; one that comes back has none where there is no room for both."""
+    assert how.draft is not None
+    try:
+        return (yield from _weights(shelf, Path(how.draft), called, replace(how, draft=None), nbytes))
+    except NotEnoughMemory as error:
+        if not again:
+            raise NotEnoughMemory(f"{error} Or leave the draft model out.") from error
+        log.warning("%s is back without its draft model: %s", called, error)
+        return None
 
 
 def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
@@ -155,8 +192,20 @@ def _words(folder: Path) -> tuple[Any, Any, dict[str, str]]:
 
 
 def _shelve(
-    shelf: Shelf, name: str, loaded: Loaded, how: How, tokenizer: Any, template: Any, missing: dict[str, str]
+    shelf: Shelf,
+    name: str,
+    loaded: Loaded,
+    small: Loaded | None,
+    how: How,
+    tokenizer: Any,
+    template: Any,
+    missing: dict[str, str],
 ) -> ModelCard:
+    scheduler = Scheduler(loaded.runner, reuse=shelf.reuse, gain=Gain())
+    if small is not None:
+        names = name, small.folder.name
+        scheduler.ahead = pair(loaded, small, scheduler.cache, names, worded=tokenizer is not None)
+        loaded = replace(loaded, notes=(*loaded.notes, *notes(loaded, small, names[1])))
     hears = loaded.listener is not None
     if hears:
         missing.pop("chat template", None)  # what does not chat needs none
@@ -179,9 +228,9 @@ def _shelve(
         quantize=how.quantize,
         exact=how.exact,
         kv_cache=how.kv_cache,
+        draft=how.draft,
     )
-    scheduler = Scheduler(loaded.runner, reuse=shelf.reuse, gain=Gain())
-    shelf.put(Shelved(card, loaded, scheduler, tokenizer, template, how))
+    shelf.put(Shelved(card, loaded, scheduler, tokenizer, template, how, small))
     return card
 
 

@@ -56,7 +56,7 @@ class How:
 
     quantize: one of QUANTS, what plain matrices are packed to while they are read. exact: arithmetic on the numbers
     that packed weights have, in float32 unless `dtype` says otherwise. kv_cache: how keys and values are kept, one of
-    host.KVCache.
+    host.KVCache. draft: the folder of a small model that goes ahead of it; who loads this one sees to that.
     """
 
     library: str | None = None
@@ -65,6 +65,7 @@ class How:
     quantize: str | None = None
     exact: bool = False
     kv_cache: Any = "auto"
+    draft: str | None = None
 
     def backend(self) -> Backend:
         """The backend that it asks for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 
@@ -36,29 +37,43 @@ def draft(tokens: np.ndarray, most: int) -> np.ndarray:
     return tokens[start : start + most]
 
 
+class Way(IntEnum):
+    """How a step went on: token by token, with drafts that were looked up, with some that a draft model wrote.
+
+    READING: with a draft model that read what it had missed, which tells nothing of the others.
+    """
+
+    PLAIN, FOUND, WRITTEN, READING = range(4)
+
+
 @dataclass
 class Gain:
-    """Seconds a token costs with guesses and without, by how many rows decode together; measured as they run."""
+    """Seconds a token costs in each way, by how many rows decode together; measured as they run."""
 
     clock: Callable[[], float] = time.perf_counter
-    _costs: dict[tuple[int, bool], float] = field(default_factory=dict)
-    _refused: int = 0
+    _costs: dict[tuple[int, Way], float] = field(default_factory=dict)
+    _refused: dict[Way, int] = field(default_factory=dict)
+    _guessed: int = 0  # steps since a plain one was measured
     _last: float = 0.0
 
-    def worth(self, rows: int) -> bool:
-        """Whether to guess in the next step."""
-        plain, guessed = (self._costs.get((rows, way)) for way in (False, True))
+    def worth(self, rows: int, way: Way = Way.FOUND) -> bool:
+        """Whether to guess that way in the next step. What was slower is tried again, and what is faster left out once,
+        so that both costs stay true: the one until it has been measured, the other for a step.
+        """
+        plain, guessed = self._costs.get((rows, Way.PLAIN)), self._costs.get((rows, way))
         if rows > ROWS or plain is None:
             return False
         if guessed is None or guessed < plain:
-            return True
-        self._refused += 1
-        return self._refused % AGAIN == 0
+            return self._guessed < AGAIN
+        self._refused[way] = self._refused.get(way, 0) + 1
+        return self._refused[way] >= AGAIN
 
-    def note(self, rows: int, guessed: bool, tokens: int, launched: float) -> None:
+    def note(self, rows: int, way: Way, tokens: int, launched: float) -> None:
         """A step in which rows decode has been read; `launched` is when it was, on our clock."""
         now = self.clock()
         seconds = (now - max(launched, self._last)) / max(tokens, 1)
         self._last = now
-        before = self._costs.get((rows, guessed), seconds)
-        self._costs[rows, guessed] = before + NEWEST * (seconds - before)
+        before = self._costs.get((rows, way), seconds)
+        self._costs[rows, way] = before + NEWEST * (seconds - before)
+        self._refused[way] = 0
+        self._guessed = 0 if way is Way.PLAIN else self._guessed + 1

@@ -5,7 +5,10 @@ Weights come first; what they leave is the budget of the rows of all models toge
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -100,3 +103,16 @@ class Memory:
 
     def _share(self, own: int) -> int:
         return int(own * self._amount) if isinstance(self._amount, float) else min(self._amount, own)
+
+
+def let_go(backend: Backend) -> None:
+    """Give the system all memory that nobody holds any more.
+
+    glibc keeps freed pieces of up to 32 MB for itself until it is told to trim (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    gc.collect()
+    backend.trim()
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

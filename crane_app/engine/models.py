@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +12,12 @@ from typing import Any
 
 from crane_app.contract import Backend, Cache
 from crane_app.engine.beside import here
+from crane_app.engine.drafting import Lookups
 from crane_app.engine.grammar import Vocabulary
 from crane_app.engine.identity import identity
 from crane_app.engine.loading import How, Loaded
-from crane_app.engine.memory import POOLS, Memory, Pool, Thing, pool_of
+from crane_app.engine.memory import POOLS, Memory, Pool, Thing, let_go, pool_of
+from crane_app.engine.pairing import Small, lend, smalls
 from crane_app.engine.planner import Gone, Planner
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.reading import READER, READER_NBYTES, Resting
@@ -43,13 +42,23 @@ class Rows:
     steps: int = 0
     tokens: int = 0
     evictions: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    def add(self, scheduler: Scheduler) -> None:
+        """What a model has done so far."""
+        self.steps += scheduler.steps
+        self.tokens += scheduler.tokens
+        self.evictions += scheduler.evictions
+        self.drafted += scheduler.ahead.tried
+        self.accepted += scheduler.ahead.right
 
 
 @dataclass
 class Shelved:
     """A loaded model. tokenizer, template: None where the folder has none. served: when it last had the device.
 
-    how: as it was asked to be loaded. used: when it was last of use, on the planner's clock.
+    how: as it was asked to be loaded. used: when it was last of use, on the planner's clock. small: its draft model.
     vocabulary: its tokens for grammars, None without a tokenizer.
     """
 
@@ -59,6 +68,7 @@ class Shelved:
     tokenizer: Any
     template: Any
     how: How = field(default_factory=How)
+    small: Loaded | None = None
     used: float = 0.0
     served: float = field(default_factory=time.monotonic)
     vocabulary: Vocabulary | None = field(init=False, default=None)
@@ -91,6 +101,15 @@ class Shelved:
     @property
     def backend(self) -> Backend:
         return self.loaded.backend
+
+    @property
+    def ahead(self) -> Lookups:
+        return self.scheduler.ahead
+
+    def part_with_draft(self) -> None:
+        """Go on without the draft model."""
+        self.scheduler.ahead.shed()
+        self.scheduler.ahead, self.small = Lookups(), None
 
     def add(self, sequences: list[Sequence], tracked: Tracked) -> None:
         """Hand the choices of a request to the scheduler; on the device thread."""
@@ -168,6 +187,7 @@ class Shelf:
         shelved.used = self.planner.clock()
         with self._lock:
             self._models[shelved.name] = shelved
+        lend(lambda: self, shelved)
         self.coming.pop(shelved.name, None)
         self.planner.gone.pop(shelved.name, None)
         self._changed()
@@ -184,9 +204,7 @@ class Shelf:
         """End a model's choices as cancelled, forget it and give its memory back."""
         shelved = self.get(name)
         shelved.end_all()
-        self.done.steps += shelved.scheduler.steps
-        self.done.tokens += shelved.scheduler.tokens
-        self.done.evictions += shelved.scheduler.evictions
+        self.done.add(shelved.scheduler)
         backend = shelved.loaded.backend
         with self._lock:
             del self._models[name]
@@ -196,10 +214,12 @@ class Shelf:
     # One budget
 
     def things(self) -> list[Thing]:
-        return [*self, self.reader]
+        return [*self, *smalls(self), self.reader]
 
     def busy(self, thing: Thing) -> bool:
-        """Whether it has work running or waiting."""
+        """Whether it has work running or waiting. What only makes others faster never has."""
+        if isinstance(thing, Small):
+            return False
         return (isinstance(thing, Shelved) and thing.scheduler.occupied) or self.at_work(thing.name)
 
     def _used(self, thing: Thing) -> bool:
@@ -242,9 +262,18 @@ class Shelf:
             thing.scheduler.stored.hand_over(thing.scheduler.prefixes)
             self.planner.parted(thing, room, Gone(thing.card, thing.how))
             self._remove(thing.name)
+        elif isinstance(thing, Small):
+            self.planner.parted(thing, room)
+            self._without_draft(self.get(thing.of.name))
         else:
             self.planner.parted(thing, room)
             self.reader.rest()
+
+    def _without_draft(self, shelved: Shelved) -> None:
+        self.done.drafted += shelved.ahead.tried
+        self.done.accepted += shelved.ahead.right
+        shelved.part_with_draft()
+        let_go(shelved.backend)
 
     def touch(self, name: str) -> None:
         """It was of use until now."""
@@ -291,11 +320,14 @@ class Shelf:
         if len(self._models) >= least:
             beside = {pool: sum(n for where, n in self.coming.values() if where == pool) for pool in POOLS}
             beside["main"] += self.reader.weights
+            for small in smalls(self):
+                beside[small.pool] += small.weights
             self.memory.divide(self, beside)
 
     def holdings(self) -> tuple[Holding, ...]:
         """Everything loaded, from any thread."""
         held = [self._holding(shelved) for shelved in self]
+        held += [self._small(shelved, small) for shelved in self for small in smalls([shelved])]
         if self.reader.weights:
             about = self._about(self.reader)
             held.append(Holding(READER, "pictures", "cpu", READER_NBYTES, **about))
@@ -305,6 +337,10 @@ class Shelf:
         card, about = shelved.card, self._about(shelved)
         job = "speech" if card.hears else "text"
         return Holding(card.name, job, card.device, shelved.weights, shelved.scheduler.cache_nbytes, **about)
+
+    def _small(self, shelved: Shelved, small: Small) -> Holding:
+        about = self._about(shelved) | {"pinned": False}
+        return Holding(small.name, "draft", small.device.kind, small.weights, shelved.ahead.nbytes, **about)
 
     def _about(self, thing: Thing) -> dict[str, Any]:
         name, planner = thing.name, self.planner
@@ -332,7 +368,7 @@ class Shelf:
         return {
             **vars(rows),
             "models": len(cards),
-            "weights_nbytes": sum(card.nbytes for card in cards),
+            "weights_nbytes": sum(each.weights for each in (*self, *smalls(self))),
             "memory_limit": self.memory.asked,
             "limit_nbytes": self.memory.total(),
             "prefix_reuse": self.reuse,
@@ -348,21 +384,6 @@ class Shelf:
             scheduler = shelved.scheduler
             total.running += len(scheduler.running)
             total.waiting += len(scheduler.waiting)
-            total.cache_nbytes += scheduler.cache_nbytes
-            total.steps += scheduler.steps
-            total.tokens += scheduler.tokens
-            total.evictions += scheduler.evictions
+            total.cache_nbytes += scheduler.cache_nbytes + scheduler.ahead.nbytes
+            total.add(scheduler)
         return total
-
-
-def let_go(backend: Backend) -> None:
-    """Give the system all memory that nobody holds any more.
-
-    glibc keeps freed pieces of up to 32 MB for itself until it is told to trim (mallopt(3), M_MMAP_THRESHOLD).
-    """
-    gc.collect()
-    backend.trim()
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

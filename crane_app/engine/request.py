@@ -181,7 +181,8 @@ class ModelCard:
     """A loaded model as people see it. nbytes: of the weights on the device. batched False: one request at a time.
 
     hears: it turns speech into text (the job "transcribe") and makes no tokens otherwise. packed: how most matrices are
-    packed, "q4" or "Q4_K", "" if they are not. quantize, exact, kv_cache: as it was asked to be loaded.
+    packed, "q4" or "Q4_K", "" if they are not. quantize, exact, kv_cache: as it was asked to be loaded. draft: the
+    folder of the draft model that goes ahead of it, None without one.
     """
 
     name: str
@@ -202,6 +203,7 @@ class ModelCard:
     quantize: str | None = None
     exact: bool = False
     kv_cache: str = "auto"
+    draft: str | None = None
 
     @property
     def numbers(self) -> str:
@@ -211,7 +213,8 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Holding:
-    """Something that is loaded. job: "text", "speech", "pictures", or "voice" for what finds where somebody speaks.
+    """Something that is loaded. job: "text", "speech", "pictures", "draft" for a model that goes ahead of another, or
+    "voice" for what finds where somebody speaks.
 
     nbytes: of its weights; rows_nbytes: of its keys and values; idle_s: since it was last of use. keep_s: seconds
     without work after which it goes; None: it stays until its room is needed. busy: with work running or waiting.
@@ -246,7 +249,8 @@ class Stats:
     prefix_reuse: which beginnings are kept. threads: as they were asked for, 0 for one for each fast core. evictions:
     rows that gave way to others while memory was short. store_problem: why nothing is kept on disk at present, as a
     sentence, or "". held: everything loaded. gone: what was let go of late, the last one last. away:
-    models that were let go and are loaded again when they are asked for.
+    models that were let go and are loaded again when they are asked for. drafted, accepted: tokens that draft models
+    wrote and that were tried, and those of them that were right.
     """
 
     phase: str
@@ -268,6 +272,8 @@ class Stats:
     gone: tuple[Parting, ...] = ()
     away: tuple[ModelCard, ...] = ()
     evictions: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Stream:

@@ -16,6 +16,7 @@ from collections.abc import Sequence as Many
 from itertools import chain
 
 from crane_app.contract import BLOCK, Drawn, Runner, Work
+from crane_app.engine.drafting import Draft, Drafts, Lookups
 from crane_app.engine.lookup import NOTHING, Gain
 from crane_app.engine.prefixes import Kept, Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
@@ -35,7 +36,7 @@ class Scheduler:
     """The rows of one model. Only the device thread calls it; others may read its numbers.
 
     cache_nbytes: keys and values of all rows and kept prefixes after the last step. evictions: rows that lost their
-    place. cap: rows at most, fewer while memory is short. gain: measures whether guesses pay; None: none is made.
+    place. cap: rows at most, fewer while memory is short. ahead: makes guesses. gain: whether they pay, None for none.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Scheduler:
         self.gain = gain if runner.batched else None
         self.cache = runner.cache
         self.prefixes = Prefixes(runner.cache)
+        self.ahead = Lookups()
         self.stored: Stored | Nowhere = Nowhere()
         self.most_rows = self.cap = most_rows if runner.batched else 1
         self.step_tokens = step_tokens
@@ -149,6 +151,7 @@ class Scheduler:
             victim.end("error", known(error))
             return True
         self.cache.close(victim.slot)
+        self.ahead.leave(victim)
         victim.vacate(saved)
         self.running.remove(victim)
         self.add(victim)
@@ -181,10 +184,10 @@ class Scheduler:
     # A step
 
     def _launch(self, before: Launched | None) -> Failed | None:
+        at = 0.0 if self.gain is None else self.gain.clock()
         plan = self._plan(before.plan.making if before is not None else set())
         if not plan.works:
             return None
-        at = 0.0 if self.gain is None else self.gain.clock()
         try:
             pending = self.runner.launch(plan.works, None if before is None else before.pending)
         except Exception as error:
@@ -199,15 +202,15 @@ class Scheduler:
         for sequence in [s for s in self.running if s.full and s.finish is None]:
             self._grow(sequence)
             self._weigh()
-        plan, prompts = Plan(), []
-        guessing = self.gain is not None and self.gain.worth(len(self.running))
+        drafts = Drafts() if self.gain is None else self.ahead.drafts(self.running, self.gain)
+        plan, prompts = Plan(way=drafts.way), []
         for sequence in self.running:
             if sequence.finish is not None:
                 continue
             if sequence.prefilling or sequence.again:
                 prompts.append(sequence)
             elif sequence.ready and sequence.length < sequence.room:
-                self._add_token(plan, sequence, guessing)
+                self._add_token(plan, sequence, drafts.of.get(sequence))
         if len(prompts) > 1:
             prompts.sort(key=lambda s: s.due)
         share = self.step_tokens
@@ -219,13 +222,13 @@ class Scheduler:
                     plan.add(other, other.length, other.fork(first))
         return plan
 
-    def _add_token(self, plan: Plan, sequence: Sequence, guessing: bool) -> None:
+    def _add_token(self, plan: Plan, sequence: Sequence, draft: Draft | None) -> None:
         """The row's next token into the plan; with a draft of more, once the one in flight has been read."""
-        length, draft = sequence.length, sequence.draft() if guessing else NOTHING
-        if not len(draft):
-            plan.add(sequence, length, sequence.step())
+        if draft is None:
+            plan.add(sequence, sequence.length, sequence.step())
         elif not sequence.flying:
-            plan.add(sequence, length, sequence.guess(draft))
+            plan.add(sequence, sequence.length, sequence.guess(draft.tokens))
+            plan.way = max(plan.way, draft.way)
 
     def _add_prompt(self, plan: Plan, sequence: Sequence, share: int, making: set[bytes]) -> int:
         """Put the next piece of a prompt, or of what an evicted row made, into the plan; how much of the share it took.
@@ -287,8 +290,7 @@ class Scheduler:
             if drawn:
                 self._take(work, sequence, drawn)
         if self.gain is not None and all(result.drawn):
-            guessed = any(len(drawn) > 1 for drawn in result.drawn)
-            self.gain.note(len(plan.works), guessed, self.tokens - before, launched.at)
+            self.gain.note(len(plan.works), plan.way, self.tokens - before, launched.at)
         if plan.making and self.reuse != "none":
             self._keep(plan)
         return None
@@ -349,6 +351,7 @@ class Scheduler:
         """Close the rows of choices that have ended and have nothing in flight."""
         ended = [s for s in self.running if s.finish is not None and not self._flying(s)]
         for sequence in ended:
+            self.ahead.leave(sequence)
             if sequence.slot is not None:
                 self._keep_reply(sequence)
                 self.cache.close(sequence.slot)
@@ -387,6 +390,7 @@ class Scheduler:
         """Forget everything; the caller has ended the choices."""
         self._flight = None
         self.stored.forget()
+        self.ahead.shed()
         self.prefixes.clear()
         for sequence in self.running:
             if sequence.slot is not None:

@@ -27,7 +27,8 @@ class Sequence:
     held to. held: it may not run ahead of what was read, since what may come next depends on it. again: made tokens
     that are not in the row yet, since it was evicted. saved: the evicted row, where it could not be computed again to
     the bit. cached: prompt tokens found computed. exact: all its keys are as if it were alone.
-    thought: holds what it thinks within a budget. reach: tokens of its next guess.
+    thought: holds what it thinks within a budget. reach: tokens of its next guess. led: a draft model goes ahead of it,
+    from what was read.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Sequence:
     flying: int = 0
     made: int = 0
     reach: int = lookup.FIRST
+    led: bool = False
     finish: Reason | None = None
     error: BaseException | None = None
 
@@ -106,7 +108,7 @@ class Sequence:
     def waits(self) -> bool:
         """The token in flight must be read before another one can be started."""
         thinks = self.thought is not None and self.thought.waits(self.made + self.flying)
-        return self.flying > 0 and (self.held or thinks)
+        return self.flying > 0 and (self.held or self.led or thinks)
 
     @property
     def ready(self) -> bool:
@@ -145,13 +147,20 @@ class Sequence:
         seen = self.tokens[:end] if self._looks_back else None
         return Work(self.slot, tokens, 1, draw, seen, made, self.resolved.logprobs, allowed)
 
-    def draft(self) -> np.ndarray:
-        """What it may go on with; nothing where that could not be checked in one step."""
+    @property
+    def known(self) -> np.ndarray:
+        """The prompt and what was made, int32 [L]."""
+        return self.tokens[: len(self.prompt) + self.made]
+
+    @property
+    def foresight(self) -> int:
+        """Tokens that may be guessed behind what is known; 0 where they could not be checked in one step."""
         early = self.made < self.resolved.min_tokens and self._early is not self._draw
-        if self.held or self.thought is not None or early:
-            return self.tokens[:0]
-        most = min(self.reach, self.limit - self.made - 1, self.room - self.length - 1)
-        return lookup.draft(self.tokens[: len(self.prompt) + self.made], most)
+        if self.held or self.thought is not None or early or self.finish is not None:
+            return 0
+        if self.slot is None or self.prefilling or self.again:
+            return 0
+        return max(min(self.reach, self.limit - self.made - 1, self.room - self.length - 1), 0)
 
     def guess(self, draft: np.ndarray) -> Work:
         """The last token and a draft behind it, each as a span of its own with a draw."""

@@ -6,18 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from crane_app.contract import Pending, Work
+from crane_app.engine.lookup import Way
 from crane_app.engine.sequence import Sequence
 from crane_app.errors import CraneError, DeviceLost, NotEnoughMemory
 
 
 @dataclass
 class Plan:
-    """The works of a step and whose they are; lengths are the rows' before it. making: keys of whole prompt blocks."""
+    """The works of a step and whose they are; lengths are the rows' before it. making: keys of whole prompt blocks.
+
+    way: how its decoding rows go on.
+    """
 
     works: list[Work] = field(default_factory=list)
     sequences: list[Sequence] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     making: set[bytes] = field(default_factory=set)
+    way: Way = Way.PLAIN
 
     def add(self, sequence: Sequence, length: int, work: Work) -> None:
         self.works.append(work)

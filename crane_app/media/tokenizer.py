@@ -107,6 +107,16 @@ class Tokenizer:
                 pieces.append(piece)
         return b"".join(pieces).decode("utf-8", "replace")
 
+    def unlike(self, other: Tokenizer) -> tuple[int, str, str] | None:
+        """The lowest id that stands for another token in `other`, here and there; None if there is none.
+
+        Ids that only one of them has do not count.
+        """
+        ours, theirs = ({id: token for token, id in each._library.get_vocab().items()} for each in (self, other))
+        return next(
+            ((i, ours[i], theirs[i]) for i in sorted(ours.keys() & theirs.keys()) if ours[i] != theirs[i]), None
+        )
+
     def piece(self, id: int, first: bool, special: bool = False) -> bytes | None:
         """The bytes an id stands for, maybe a part of a character; None when it stands for nothing.
 

@@ -122,6 +122,12 @@ def speeds(usage: Usage) -> tuple[float | None, float | None]:
     )
 
 
+def report(usage: Usage) -> str:
+    """The same for people."""
+    reading, making = (f"{speed:.1f} tok/s" if speed else "not measured" for speed in speeds(usage))
+    return f"{usage.prompt_tokens} tokens read at {reading}, {usage.output_tokens} made at {making}"
+
+
 def _outlast(stream: Stream) -> None:
     """Read a cancelled stream to its End, but not for ever."""
     until = time.monotonic() + FAREWELL

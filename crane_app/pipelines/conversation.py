@@ -118,6 +118,7 @@ class Answer:
         if card is None:
             return Ending("stopped")
         options = self._chats.chat(self.turn.chat).options
+        # Before the messages are read, so that none of them can be deleted in between and be kept.
         owner = self._readiness.owner(self.turn.chat) if self._readiness is not None else ""
         chat = Chat(engine, card.name, ENDPOINT, owner)
         template, asked, messages = template_of(options), asked_of(options), self._messages()
@@ -200,7 +201,7 @@ def _load(engine: EngineLike, model: Model) -> Stream:
     there = next((card for card in cards.values() if Path(card.folder) == folder), None)
     if there is not None:
         # Asked for once more, so that after a death of the engine it is loaded again as it was.
-        how = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache
+        how = there.backend, there.device, there.dtype, there.quantize, there.exact, there.kv_cache, there.draft
         return engine.load(there.folder, there.name, *how)
     name = name_of(folder)
     name = str(folder) if name in cards else name

@@ -42,6 +42,7 @@ async def model_info(call: Call) -> Response:
             "dtype": card.dtype,
             "quantization": card.packed or None,
             "kv_cache_dtype": card.kv_cache,
+            "draft_model": card.draft,
             "backend": card.backend,
             "device": DEVICES.get(card.device, card.device),
             "device_name": _device_name(card),
@@ -97,8 +98,11 @@ async def figures(call: Call) -> dict[str, Any]:
             "steps": engine.steps,
             "tokens": engine.tokens,
             "evictions": engine.evictions,
+            "drafted_tokens": engine.drafted,
+            "accepted_tokens": engine.accepted,
             "uptime_s": round(engine.uptime_s, 3),
             "limit_bytes": engine.limit_nbytes,
+            "store_problem": engine.store_problem or None,
             "held": [_held(each) for each in engine.held],
             "gone": [
                 {"name": each.name, "bytes": each.nbytes, "room_for": each.room or None, "ago_s": round(each.ago_s, 3)}
@@ -117,6 +121,8 @@ async def metrics(call: Call) -> Response:
         ("num_requests_waiting", "gauge", "Requests that wait for their turn", answers.gate.waiting),
         ("kv_cache_bytes", "gauge", "Keys and values of all rows", engine.cache_nbytes),
         ("num_preemptions_total", "counter", "Answers that gave way while memory was short", engine.evictions),
+        ("spec_decode_num_draft_tokens_total", "counter", "Tokens of draft models that were tried", engine.drafted),
+        ("spec_decode_num_accepted_tokens_total", "counter", "Those of them that were right", engine.accepted),
         ("prompt_tokens_total", "counter", "Prompt tokens of finished requests", totals.prompt_tokens),
         ("generation_tokens_total", "counter", "Tokens made by finished requests", totals.output_tokens),
     ]
@@ -170,7 +176,9 @@ async def abort_request(call: Call) -> Response:
 
 
 async def flush_cache(call: Call) -> Response:
-    await asyncio.to_thread(call.service.answers.engine.flush)
+    answers = call.service.answers
+    await asyncio.to_thread(answers.keeping.clear)
+    await asyncio.to_thread(answers.engine.flush)
     return reply({"success": True, "message": "Everything kept for reuse was dropped."})
 
 
@@ -199,8 +207,8 @@ ENDPOINTS = (
     Endpoint("GET", ("/server_info", "/get_server_info"), "The server's settings and figures", server_info),
     Endpoint("GET", ("/health_generate",), "Make one token within 30 seconds, else 503", health_generate),
     Endpoint("POST", ("/abort_request",), "End requests of the same key; 404 if there is none", abort_request, ABORT),
-    Endpoint("POST", ("/flush_cache",), "Drop what is kept for reuse", flush_cache),
-    Endpoint("GET", ("/flush_cache",), "Drop what is kept for reuse", flush_cache),
+    Endpoint("POST", ("/flush_cache",), "Drop what is kept for reuse, in memory and on disk", flush_cache),
+    Endpoint("GET", ("/flush_cache",), "Drop what is kept for reuse, in memory and on disk", flush_cache),
     Endpoint("GET", ("/v1/stats",), "Figures since the start", stats),
     Endpoint("GET", ("/metrics",), "The same for Prometheus, with vLLM's names under crane_", metrics),
 )

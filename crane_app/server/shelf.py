@@ -37,10 +37,11 @@ class Stored:
     quantize: str | None = None
     exact: bool = False
     kv_cache: str = "auto"
+    draft: str | None = None
 
     @property
-    def how(self) -> tuple[str | None, str, str | None, str | None, bool, str]:
-        return self.backend, self.device, self.dtype, self.quantize, self.exact, self.kv_cache
+    def how(self) -> tuple[str | None, str, str | None, str | None, bool, str, str | None]:
+        return self.backend, self.device, self.dtype, self.quantize, self.exact, self.kv_cache, self.draft
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ NOTHING = Stock()
 
 def as_it_was(card: ModelCard) -> Stored:
     """A model that was loaded before."""
-    how = card.backend, card.device, card.dtype, card.quantize, card.exact, card.kv_cache
+    how = card.backend, card.device, card.dtype, card.quantize, card.exact, card.kv_cache, card.draft
     return Stored(card.folder, card.context, *how)
 
 

@@ -80,6 +80,27 @@ def test_one_of_its_own_where_the_model_is_loaded_otherwise(capsys, folder, runn
     assert running.stats().tokens == 3
 
 
+def test_a_draft_model_is_loaded_with_the_model_and_changes_no_token(capsys, folder, running, tmp_path):
+    """A running engine that has the model without it is not what was asked for."""
+    small = write_chat(tmp_path / "small")
+    first, _ = told(capsys, folder)
+    again, said = told(capsys, folder, "--draft-model", str(small))
+    assert "running engine" not in said
+    assert "small goes ahead of it" in said
+    assert again["tokens"] == first["tokens"]
+    running.unload("tiny")
+    told(capsys, folder, "--draft-model", str(small))
+    assert [card.draft for card in running.models()] == [str(small)]
+    _, said = told(capsys, folder)
+    assert "using the running engine" in said
+
+
+def test_a_draft_model_that_is_not_here_is_named(capsys, folder, running, tmp_path):
+    assert main(["generate", "-m", str(folder), "--tokens", "5", "--draft-model", str(tmp_path / "no")]) == 1
+    assert f"no model folder at {tmp_path / 'no'}" in capsys.readouterr().err
+    assert running.models() == []
+
+
 def test_two_folders_of_one_name(capsys, folder, running, tmp_path):
     other = write_chat(tmp_path / "tiny")
     told(capsys, folder, "--cpu")

@@ -13,7 +13,7 @@ from crane_app.backends.draw import GREEDY
 from crane_app.contract import Device, Sampling
 from crane_app.engine.engine import Engine
 from crane_app.engine.loading import Loaded
-from crane_app.engine.lookup import Gain
+from crane_app.engine.lookup import Gain, Way
 from crane_app.engine.models import Shelved
 from crane_app.engine.null import NullCache, NullRunner
 from crane_app.engine.request import End, ModelCard, Piece, Reason, Resolved, Stream
@@ -195,7 +195,7 @@ class NullBackend:
 class Always(Gain):
     """Guesses whenever there is something to guess."""
 
-    def worth(self, rows: int) -> bool:
+    def worth(self, rows: int, way: Way = Way.FOUND) -> bool:
         return True
 
 

@@ -18,6 +18,7 @@ from crane_app.engine import lookup
 from crane_app.engine.generation import generate
 from crane_app.engine.grammar import State, Vocabulary
 from crane_app.engine.loading import Loaded, load
+from crane_app.engine.lookup import Way
 from crane_app.engine.prefixes import Reuse
 from crane_app.engine.request import Grammar, Piece, Resolved
 from crane_app.engine.scheduler import Plan, Scheduler
@@ -282,8 +283,8 @@ class Guessing(Always):
 
     guesses = 0
 
-    def note(self, rows: int, guessed: bool, tokens: int, launched: float) -> None:
-        self.guesses += guessed
+    def note(self, rows: int, way: Way, tokens: int, launched: float) -> None:
+        self.guesses += way is Way.FOUND
 
 
 def foresee(monkeypatch: pytest.MonkeyPatch, loaded: Loaded, replies: dict[Wish, list[Drawn]], seed: int) -> None:
@@ -314,7 +315,7 @@ def test_guessed_is_as_drawn_one_by_one(loaded, every, monkeypatch):
         all_at_once(story, asked)
 
     told = assert_as_alone(loaded, together, asked, every)
-    assert gain.guesses > 8
+    assert gain.guesses >= 8
     assert told.scheduler.evictions > 3 or not every
 
 
@@ -477,7 +478,7 @@ def test_guesses_grammars_choices_and_what_is_kept_among_evictions_are_as_alone(
     assert spelled <= set("abcdefgh")
     assert told.scheduler.evictions > 8
     assert sum(told.sequences[wish].cached > 0 for wish in asked) >= 11
-    assert gain.guesses > 8
+    assert gain.guesses >= 8
 
 
 def crowded(

@@ -10,7 +10,7 @@ import pytest
 from crane_app.contract import Drawn, Sampling
 from crane_app.engine import lookup
 from crane_app.engine.loading import load
-from crane_app.engine.lookup import AGAIN, LAST, MOST, ROWS, Gain, draft
+from crane_app.engine.lookup import AGAIN, LAST, MOST, ROWS, Gain, Way, draft
 from tests.engine.nulls import VOCABULARY, Always, resolved, table
 from tests.engine.test_engine_invariance import Story, Wish
 from tests.engine.test_scheduler import ROW, World, a_prompt, a_wish
@@ -51,7 +51,7 @@ def measured(plain: float, guessed: float, rows: int = 1) -> Gain:
     """A gain that has seen steps of so many seconds a token."""
     clock = Clock()
     gain = Gain(clock)
-    for way, seconds in ((False, plain), (True, guessed)):
+    for way, seconds in ((Way.PLAIN, plain), (Way.FOUND, guessed)):
         for _ in range(10):
             launched = clock.now
             clock.now += 3 * seconds
@@ -69,14 +69,41 @@ def test_the_first_steps_are_measured_plain_and_then_a_guess_is_tried():
     gain = Gain(clock)
     assert not gain.worth(1)
     clock.now = 1.0
-    gain.note(1, False, 1, 0.0)
+    gain.note(1, Way.PLAIN, 1, 0.0)
     assert gain.worth(1)
     assert not gain.worth(2), "nothing is known of two rows"
 
 
 def test_what_was_slower_is_tried_again_now_and_then():
+    """And for as long as it takes: the row's token in flight may have to be read first."""
     gain = measured(0.01, 0.02)
-    assert sum(gain.worth(1) for _ in range(10 * AGAIN)) == 10
+    for _ in range(3):
+        assert [gain.worth(1) for _ in range(AGAIN + 2)] == [False] * (AGAIN - 1) + [True] * 3
+        gain.note(1, Way.FOUND, 3, gain.clock.now)
+
+
+def test_what_is_faster_is_left_out_now_and_then_so_that_the_other_cost_stays_true():
+    gain, plain = measured(0.02, 0.01), 0
+    for _ in range(5 * AGAIN):
+        launched, pays = gain.clock.now, gain.worth(1)
+        plain += not pays
+        gain.clock.now += 0.01 if pays else 0.02
+        gain.note(1, Way.FOUND if pays else Way.PLAIN, 1, launched)
+    assert 4 <= plain <= 5
+    gain.clock.now += 1
+    assert gain.worth(1)
+
+
+def test_each_way_to_guess_is_measured_by_itself():
+    gain = measured(0.02, 0.03)
+    assert not gain.worth(1)
+    assert gain.worth(1, Way.WRITTEN), "never tried"
+    for way, seconds in ((Way.WRITTEN, 0.01), (Way.READING, 9.0)):
+        launched = gain.clock.now
+        gain.clock.now += seconds
+        gain.note(1, way, 1, launched)
+    assert gain.worth(1, Way.WRITTEN)
+    assert not gain.worth(1)
 
 
 def test_a_full_step_has_no_time_to_spare():
@@ -91,7 +118,7 @@ def test_time_in_which_the_model_rested_is_not_counted():
     for _ in range(30):
         launched = clock.now
         clock.now += 0.001
-        gain.note(1, True, 1, launched)
+        gain.note(1, Way.FOUND, 1, launched)
     assert gain.worth(1)
 
 

@@ -98,10 +98,11 @@ class Client:
         quantize: str | None = None,
         exact: bool = False,
         kv_cache: str = "auto",
+        draft: str | None = None,
     ) -> Stream:
         path = Path(folder).expanduser()
         said: dict[str, Any] = {"name": name, "backend": backend, "device": device, "dtype": dtype}
-        said |= {"quantize": quantize, "exact": exact, "kv_cache": kv_cache}
+        said |= {"quantize": quantize, "exact": exact, "kv_cache": kv_cache, "draft": draft}
         stream = self._loading(str(path.absolute()) if path.exists() else folder, said)
         return self._send(stream, "load", {"folder": stream.what, **said})
 

@@ -67,6 +67,7 @@ ASKS: dict[str, dict[str, Any]] = {  # client to engine
         "quantize": str | None,
         "exact": bool,
         "kv_cache": str,
+        "draft": str | None,
     },
     "cancel": {},
     "credit": {"nbytes": int},
