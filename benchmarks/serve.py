@@ -4,11 +4,12 @@
 
 All serve the same checkpoint in float32 on the processor: a tiny one made on the spot, or any chat model by --folder.
 Each server is one process (Crane: and its engine) that runs all the time; in every round each is asked in turn, in an
-order that changes, by so many clients at once, and every client asks --each times, streamed and greedy. No prompt comes
-twice, so that nobody answers from what it kept of an earlier round. A peer that --peer-python cannot import is left
-out, and said to be (pip install mlx-lm; transformers, accelerate, fastapi). Of all rounds: median, least and most. Time
-between tokens is an answer's time after its first text, shared out among its other tokens (as vLLM's benchmark has it).
-A connection that a server drops before it answers is opened once more, and counted.
+order that changes, by so many clients at once, and every client asks --each times, streamed and greedy; without it, so
+often that a round has 24 requests, and the first ones after a pause do not decide. No prompt comes twice, so that
+nobody answers from what it kept of an earlier round. A peer that --peer-python cannot import is left out, and said to
+be (pip install mlx-lm; transformers, accelerate, fastapi). Of all rounds: median, least and most. Time between tokens
+is an answer's time after its first text, shared out among its other tokens (as vLLM's benchmark has it). A connection
+that a server drops before it answers is opened once more, and counted.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--folder", help="a chat model; a tiny one if not given")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--each", type=int, default=4, help="requests of a client in a round")
+    parser.add_argument("--each", type=int, help="requests of a client in a round")
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--only", nargs="+", choices=[peer.name for peer in PEERS])
     parser.add_argument("--peer-python", default=sys.executable)
@@ -159,12 +160,13 @@ def _rounds(
 ) -> dict[str, Any]:
     """Every server in turn, each round begun by another one."""
     runs: dict[str, list[Round]] = {peer.name: [] for peer in there}
+    each = args.each or max(4, 24 // clients)
     for number in range(args.rounds):
         turn = number % len(there)
         for peer in [*there[turn:], *there[:turn]]:
-            run = asyncio.run(_round(peer, urls[peer.name], folder, clients, args.each, args.tokens, fresh))
+            run = asyncio.run(_round(peer, urls[peer.name], folder, clients, each, args.tokens, fresh))
             runs[peer.name].append(run)
-    return {name: _summary(found, clients * args.each) for name, found in runs.items()}
+    return {name: _summary(found, clients * each) for name, found in runs.items()}
 
 
 async def _round(

@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import platform
 import sys
+from functools import partial
 
+from crane_app.backends.mlx import forms as mlx_forms
 from crane_app.backends.torch import forms
 from crane_app.contract import Backend, DType, KVCache, Use
 from crane_app.errors import Unsupported
@@ -56,13 +58,22 @@ def foreseen(
     """
     if (name or next(iter(installed()), "torch")) == "mlx":
         metal = apple_silicon() and device != "cpu"
-        return Terms(dtype or ("bfloat16" if metal else "float32"), lambda scheme, use: True, quantize)
+        known: DType = dtype or ("bfloat16" if metal else "float32")
+        held = partial(mlx_forms.held, backend=known)
+        return Terms(known, lambda scheme, use: True, quantize, held=held)
     built = importlib.util.find_spec(forms.LIBRARY) is not None
 
     def fast(scheme: Scheme, use: Use) -> bool:
         return use == "table" or (built and forms.named(scheme))
 
-    return Terms(dtype or ("bfloat16" if built or device == "cuda" else "float32"), fast, quantize)
+    known = dtype or ("bfloat16" if built or device == "cuda" else "float32")
+
+    def held(scheme: Scheme, shape: tuple[int, ...]) -> int:
+        if device == "cuda":
+            return forms.on_gpu(scheme, shape, known)
+        return forms.strips(scheme, shape) if built and forms.named(scheme) else scheme.nbytes(shape)
+
+    return Terms(known, fast, quantize, held=held)
 
 
 def _intel_mac() -> str:

@@ -31,6 +31,7 @@ TYPES = {
 SWITCHES = {
     "insecure": "Let other machines in without a key",
     "allow-load": "Load other models of this computer when requests name them",
+    "keep-prefixes": "Keep what was computed of prompts on this computer, so that a restart does not cost it",
     "allow-url-fetch": "Fetch sound from http(s) addresses that requests name, if they are on the internet",
 }
 
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
             stored=(lambda: _stored(args)) if args.allow_load else None,
             idle_s=args.idle_unload * 60 or None,
             pins=tuple(args.pin),
+            keeps=args.keep_prefixes,
         )
     )
 

@@ -348,6 +348,9 @@ class Backend(Protocol):
     def fast(self, scheme: Scheme, use: Use = "product") -> bool:
         """Whether a parameter packed in this way is at least as fast as an unpacked one would be."""
 
+    def held(self, scheme: Scheme, shape: tuple[int, ...]) -> int:
+        """Bytes that a matrix or experts of this shape take once they are a leaf, packed in this way as they come."""
+
     def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[Leaf, ...]:
         """The parameters of several products of one input, held so that `Ops.linears` can run them as one.
 

@@ -26,13 +26,13 @@ class Packing:
 
     quantize: one of QUANTS, what plain matrices are packed to, or None. exact: what is packed, or would be, is handed
     over as its numbers. Weights that are packed already stay so where the backend is as fast with them, or where
-    packing is asked for. sizes: bytes of each tensor as it was handed over; of experts in fewer bits together, at the
+    packing is asked for. sizes: bytes of each tensor as the backend holds it; of experts in fewer bits together, at the
     first of them.
     """
 
     def __init__(self, checkpoint: Weights, backend: Backend, quantize: str | None, exact: bool) -> None:
         self._checkpoint, self._backend, self._quantize, self._exact = checkpoint, backend, quantize, exact
-        self._terms = Terms(backend.dtype, backend.fast, quantize, exact)
+        self._terms = Terms(backend.dtype, backend.fast, quantize, exact, backend.held)
         self._unpacked: Counter[Scheme] = Counter()
         self._kept: Counter[Scheme] = Counter()
         self._before = self._after = 0
@@ -135,5 +135,5 @@ class Packing:
 
     def _handed(self, name: str, matrix: Packed, use: Use) -> Packed:
         self._kept[matrix.scheme] += use != "table"
-        self.sizes[name] = matrix.nbytes
+        self.sizes[name] = self._backend.held(matrix.scheme, matrix.shape)
         return matrix

@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 WAITING = 256 << 20  # bytes on their way to the disk, beyond which no more are copied
 READ = 2  # blocks of one prompt that are read in a step; about what a step computes of prompts at most
 LOOKS = 64  # blocks of one chain that are looked for on the disk in a step
-FULL = "What was computed for conversations is not kept any more: {why}. Crane tries again when it is next started."
+FULL = (
+    "What was computed for conversations is not kept on the disk any more: {why}. Make room or allow writing "
+    "there, and start Crane anew."
+)
 
 
 class Writer:

@@ -1,8 +1,9 @@
 """Computed beginnings of conversations on disk, so that one that is opened again need not be read again.
 
-A folder for each owner, such as a conversation, and in it a file for each block. Who deletes a conversation deletes its
-folder; blocks are only ever written into a folder that is there, so that nothing comes back after that. Several
-processes may use the same root. What was used longest ago goes first.
+A folder for each owner, such as a conversation, and in it a file for each block. Who deletes words of a conversation
+sets its folder aside, and what is computed from then on has a folder of another name. Blocks are only ever written into
+a folder that is there, so that one on its way in another process comes too late. Several processes may use the same
+root. What was used longest ago goes first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import secrets
 import shutil
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -30,8 +32,9 @@ log = logging.getLogger(__name__)
 LIMIT = 2 << 30  # bytes of all blocks, unless somebody says otherwise
 SPARE = 1 << 30  # bytes that are left free on the disk
 STALE_S = 3600.0  # after which a file that was never finished is nobody's
-OWNER = re.compile(r"(chat|key)-[0-9a-z]{1,40}")
+OWNER = re.compile(r"((?:chat|key)-[0-9a-z]{1,40})(?:-[0-9a-f]{8})?")  # who it is, and since when
 GONE, ENDING, FRESH = ".gone-", ".block", ".new"
+DEAD = ".dead"  # in a folder that was set aside and could not be moved
 CROWDED = "The disk is nearly full, so nothing more is kept of what was computed for conversations. Make room on it."
 
 
@@ -54,6 +57,17 @@ class Store:
 
     def __init__(self, root: Path | None = None, limit: Callable[[], int] = lambda: LIMIT, spare: int = SPARE):
         self.root, self.limit, self._spare = root or store_root(), limit, spare
+        self._entering = threading.Lock()
+
+    def enter(self, who: str) -> str:
+        """The owner whose blocks are those of `who` ("chat-7") until it is set aside; CraneError as from `admit`."""
+        with self._entering:
+            found = sorted(f.name for f in self._folders_of(who) if f.name != who and _ours(f) and not _dead(f))
+            if found:
+                return found[0]
+            owner = f"{who}-{secrets.token_hex(4)}"
+            self.admit(owner)
+            return owner
 
     def admit(self, owner: str) -> None:
         """From now on blocks of this owner are kept. CraneError where the folder cannot be, or is another's."""
@@ -75,7 +89,7 @@ class Store:
 
         path = self._path(owner, name)
         try:
-            return block_file.read(path, name) if _ours(path.parent) else None
+            return block_file.read(path, name) if _ours(path.parent) and not _dead(path.parent) else None
         except FileNotFoundError:
             return None
         except block_file.Untrusted as error:
@@ -93,7 +107,7 @@ class Store:
         from crane_app.library import block_file
 
         path = self._path(owner, block.name)
-        if not _ours(path.parent) or not self._make_room(block.nbytes, used):
+        if not _ours(path.parent) or _dead(path.parent) or not self._make_room(block.nbytes, used):
             return False
         if self.crowded():
             raise Crowded(CROWDED)
@@ -107,6 +121,9 @@ class Store:
         finally:
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
+        if _dead(path.parent):
+            self.discard(owner, block.name)
+            return False
         return True
 
     def touch(self, owner: str, used: Mapping[str, int]) -> None:
@@ -119,29 +136,27 @@ class Store:
         with contextlib.suppress(OSError):
             self._path(owner, name).unlink()
 
-    def forget(self, owner: str) -> None:
-        """Remove all that is kept of an owner; nothing more is kept until it is admitted again."""
-        self.set_aside(owner)
-        self.sweep()
-
-    def set_aside(self, owner: str) -> None:
-        """As `forget`, but at once: what it took on the disk is free after the next `sweep`."""
-        self._set_aside(self._folder(owner))
+    def set_aside(self, who: str) -> None:
+        """Nothing of them is read or written any more until they enter again; the next `sweep` frees the disk."""
+        for folder in self._folders_of(who):
+            self._set_aside(folder)
 
     def sweep(self) -> None:
         """Remove what was set aside, here or by a program that ended before it did."""
+        for folder in filter(_dead, self._folders()):
+            self._set_aside(folder)
         for left in self._entries(GONE):
             shutil.rmtree(left, ignore_errors=True)
 
-    def keep_only(self, kind: str, owners: Collection[str]) -> None:
-        """Forget the owners of a kind that are not among these."""
+    def keep_only(self, kind: str, whom: Collection[str]) -> None:
+        """Forget all of a kind that are not among these."""
         for folder in self._folders():
-            if folder.name.startswith(f"{kind}-") and folder.name not in owners:
+            if folder.name.startswith(f"{kind}-") and _who(folder) not in whom:
                 self._set_aside(folder)
         self.sweep()
 
     def clear(self) -> None:
-        """Forget every owner."""
+        """Forget everybody."""
         for kind in ("chat", "key"):
             self.keep_only(kind, ())
 
@@ -189,6 +204,10 @@ class Store:
     def _folders(self) -> list[Path]:
         return [path for path in self._entries("") if OWNER.fullmatch(path.name)]
 
+    def _folders_of(self, who: str) -> list[Path]:
+        self._folder(who)
+        return [folder for folder in self._folders() if _who(folder) == who]
+
     def _entries(self, begin: str) -> list[Path]:
         try:
             return [path for path in self.root.iterdir() if path.name.startswith(begin)]
@@ -201,7 +220,11 @@ class Store:
         except FileNotFoundError:
             pass
         except OSError:  # some systems move no folder with an open file in it
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (folder / DEAD).touch()
+            for block in folder.glob(f"*{ENDING}"):
+                with contextlib.suppress(OSError):
+                    block.unlink()
 
     def _folder(self, owner: str) -> Path:
         if not OWNER.fullmatch(owner):
@@ -210,6 +233,16 @@ class Store:
 
     def _path(self, owner: str, name: str) -> Path:
         return self._folder(owner) / f"{name}{ENDING}"
+
+
+def _who(folder: Path) -> str:
+    found = OWNER.fullmatch(folder.name)
+    return found[1] if found else ""
+
+
+def _dead(folder: Path) -> bool:
+    """Whether it was set aside where it is."""
+    return (folder / DEAD).exists()
 
 
 def _ours(folder: Path) -> bool:

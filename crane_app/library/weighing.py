@@ -29,7 +29,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Terms:
-    """How weights are loaded. dtype: of plain numbers. fast: Backend.fast of what computes with them.
+    """How weights are loaded. dtype: of plain numbers. fast, held: as Backend has them, of what computes with them.
 
     quantize: one of QUANTS, what plain matrices are packed to, or None. exact: all are loaded as plain numbers.
     """
@@ -38,6 +38,7 @@ class Terms:
     fast: Callable[[Scheme, Use], bool]
     quantize: str | None = None
     exact: bool = False
+    held: Callable[[Scheme, tuple[int, ...]], int] = Scheme.nbytes
 
     def scheme(self, tensor: Stored) -> Scheme | None:
         """How a tensor is packed, or is to be."""
@@ -59,7 +60,7 @@ class Terms:
         """Bytes of a tensor once it is loaded."""
         scheme = self.scheme(tensor)
         if scheme is not None and self.stays(tensor, scheme):
-            return scheme.nbytes(tensor.shape)
+            return self.held(scheme, tensor.shape)
         return math.prod(tensor.shape) * width(self.dtype)
 
     def weight(self, tensors: Iterable[tuple[Stored, int]]) -> int:

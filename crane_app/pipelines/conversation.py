@@ -118,6 +118,7 @@ class Answer:
         if card is None:
             return Ending("stopped")
         options = self._chats.chat(self.turn.chat).options
+        # Before the messages are read, so that none of them can be deleted in between and be kept.
         owner = self._readiness.owner(self.turn.chat) if self._readiness is not None else ""
         chat = Chat(engine, card.name, ENDPOINT, owner)
         template, asked, messages = template_of(options), asked_of(options), self._messages()

@@ -29,15 +29,17 @@ class Readiness:
         return self._wanted()
 
     def owner(self, chat: int) -> str:
-        """Whose blocks a conversation's are, "" where none are kept: of a request to the engine."""
+        """Whose blocks a conversation's are, "" where none are kept: of a request to the engine.
+
+        To be asked before its words are read: what is deleted after that is never kept.
+        """
         if not self.wanted:
             return ""
         try:
-            self.store.admit(f"{KIND}-{chat}")
+            return self.store.enter(f"{KIND}-{chat}")
         except CraneError as error:  # it is no reason for not answering
             log.warning("a conversation is not kept ready: %s", error)
             return ""
-        return f"{KIND}-{chat}"
 
     def forget(self, chat: int) -> threading.Thread:
         """A conversation or a part of it was deleted: out of the way at once; the thread frees the disk."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import secrets
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -17,6 +16,7 @@ from crane_app.engine.interface import EngineLike
 from crane_app.engine.request import End, Event, Job, Part, Piece, Request, Stream, Usage, error_of
 from crane_app.errors import Cancelled
 from crane_app.server.gate import Gate
+from crane_app.server.keeping import Keeping
 from crane_app.server.problems import refused
 
 ABORTED = "The request was aborted."
@@ -70,11 +70,10 @@ class Totals:
 class Answers:
     """Runs requests on an engine, at most so many answers at once. On the loop's thread alone."""
 
-    def __init__(self, engine: EngineLike, seats: int) -> None:
-        self.engine = engine
+    def __init__(self, engine: EngineLike, seats: int, keeping: Keeping | None = None) -> None:
+        self.engine, self.keeping = engine, keeping or Keeping()
         self.gate = Gate(seats)
         self.totals = Totals()
-        self._secret = secrets.token_hex(16)
         self._live: dict[str, Live] = {}
 
     @asynccontextmanager
@@ -102,6 +101,7 @@ class Answers:
 
         Cancelled if it was aborted. Leaving the iteration cancels it.
         """
+        keeping, owner = self.keeping, await self.keeping.owner(live.owner)
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self.gate.enter(request.asked.n or 1, live.turns))
@@ -110,9 +110,8 @@ class Answers:
                     raise
             if live.aborted:
                 raise Cancelled(ABORTED)
-            # One key must not learn from times or counts what was asked with another, or in the window.
-            salt = f"{self._secret} {live.owner}"
-            stream = self.engine.submit(replace(request, lane="server", salt=salt))
+            salt = keeping.salt(live.owner)
+            stream = self.engine.submit(replace(request, lane="server", salt=salt, owner=owner))
             live.streams.append(stream)
             try:
                 async for event in events(stream):
@@ -120,6 +119,7 @@ class Answers:
                         yield event
                     elif isinstance(event, End):
                         self.totals.add(event)
+                        keeping.heed(self.engine.stats)
                         if ended is not None:
                             ended.append(event)
                         if event.reason == "error":

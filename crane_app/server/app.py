@@ -30,6 +30,7 @@ from crane_app.server import (
 from crane_app.server.answers import Answers
 from crane_app.server.body import Gone
 from crane_app.server.guard import Access, Guard
+from crane_app.server.keeping import Keeping
 from crane_app.server.problems import Problem, problem_of
 from crane_app.server.service import Call, Endpoint, Limits, Service
 from crane_app.server.shelf import Offer
@@ -58,9 +59,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
-def build(engine: EngineLike, own: dict[str, ModelCard], access: Access, limits: Limits) -> Guard:
+def build(
+    engine: EngineLike, own: dict[str, ModelCard], access: Access, limits: Limits, keeping: Keeping | None = None
+) -> Guard:
     """An application around an engine; own: the models it was started with, by the names that clients use."""
-    answers = Answers(engine, limits.max_concurrent)
+    answers = Answers(engine, limits.max_concurrent, keeping or Keeping(access.keys))
     service = Service(answers, Offer(answers, own, limits.stock), limits, Templates(answers))
     routes = [Route(path, _served(service, each), methods=[each.method]) for each in ENDPOINTS for path in each.paths]
     app = Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _wrong_method})

@@ -102,6 +102,7 @@ async def figures(call: Call) -> dict[str, Any]:
             "accepted_tokens": engine.accepted,
             "uptime_s": round(engine.uptime_s, 3),
             "limit_bytes": engine.limit_nbytes,
+            "store_problem": engine.store_problem or None,
             "held": [_held(each) for each in engine.held],
             "gone": [
                 {"name": each.name, "bytes": each.nbytes, "room_for": each.room or None, "ago_s": round(each.ago_s, 3)}
@@ -175,7 +176,9 @@ async def abort_request(call: Call) -> Response:
 
 
 async def flush_cache(call: Call) -> Response:
-    await asyncio.to_thread(call.service.answers.engine.flush)
+    answers = call.service.answers
+    await asyncio.to_thread(answers.keeping.clear)
+    await asyncio.to_thread(answers.engine.flush)
     return reply({"success": True, "message": "Everything kept for reuse was dropped."})
 
 
@@ -204,8 +207,8 @@ ENDPOINTS = (
     Endpoint("GET", ("/server_info", "/get_server_info"), "The server's settings and figures", server_info),
     Endpoint("GET", ("/health_generate",), "Make one token within 30 seconds, else 503", health_generate),
     Endpoint("POST", ("/abort_request",), "End requests of the same key; 404 if there is none", abort_request, ABORT),
-    Endpoint("POST", ("/flush_cache",), "Drop what is kept for reuse", flush_cache),
-    Endpoint("GET", ("/flush_cache",), "Drop what is kept for reuse", flush_cache),
+    Endpoint("POST", ("/flush_cache",), "Drop what is kept for reuse, in memory and on disk", flush_cache),
+    Endpoint("GET", ("/flush_cache",), "Drop what is kept for reuse, in memory and on disk", flush_cache),
     Endpoint("GET", ("/v1/stats",), "Figures since the start", stats),
     Endpoint("GET", ("/metrics",), "The same for Prometheus, with vLLM's names under crane_", metrics),
 )

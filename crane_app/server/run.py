@@ -22,6 +22,7 @@ from crane_app.platform import addresses
 from crane_app.server.app import build
 from crane_app.server.fetching import Web
 from crane_app.server.guard import Access, App
+from crane_app.server.keeping import Keeping, lasting
 from crane_app.server.service import Limits
 from crane_app.server.shelf import Stock, Stored
 
@@ -96,11 +97,12 @@ def serve(
     stored: Callable[[], dict[str, tuple[Any, ...]]] | None = None,
     idle_s: float | None = None,
     pins: tuple[str, ...] = (),
+    keeps: bool = False,
 ) -> int:
     """Serve what `opened` gives until a signal; the exit status. Nothing is loaded where the address cannot be had.
 
     stored: the arguments of shelf.Stored of every model that may be loaded when it is asked for, by name.
-    pins: names of models that go by hand alone.
+    pins: names of models that go by hand alone. keeps: whether beginnings of prompts are kept on disk.
     """
     loopback = addresses.is_loopback(host)
     if not loopback and not keys and not insecure:
@@ -111,12 +113,15 @@ def serve(
     stock = Stock(look, idle_s, frozenset(pins))
     limits = Limits(max_concurrent, decode_tokens_per_seq, max_length, Web() if fetches else None, stock)
     access = Access(keys, origins, loopback)
+    keeping = lasting(keys) if keeps else Keeping(keys)
     _log()
     with bound(host, port) as listener, opened() as (engine, own):
         _wish(engine, own, stock)
-        server = Server(build(engine, own, access, limits))
+        if keeps and engine.stats().prefix_reuse == "none":
+            raise BadInput("--keep-prefixes has nothing to keep with --prefix-reuse none. Leave one of them out.")
+        server = Server(build(engine, own, access, limits, keeping))
         listener.listen(BACKLOG)  # who reads the banner may call at once
-        for line in banner(own, engine.stats(), _url(listener), access, limits):
+        for line in banner(own, engine.stats(), _url(listener), access, limits, keeping):
             print(line, flush=True)
         server.run([listener])
     print("Ended.", flush=True)
@@ -134,7 +139,9 @@ def _wish(engine: EngineLike, own: dict[str, ModelCard], stock: Stock) -> None:
         replace(stock, pins=pins).tell(engine, card.name)
 
 
-def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, limits: Limits) -> Iterator[str]:
+def banner(
+    own: dict[str, ModelCard], stats: Stats, url: str, access: Access, limits: Limits, keeping: Keeping
+) -> Iterator[str]:
     """What is served, how, where, and to whom."""
     for name, card in own.items():
         how = f"{card.architecture}, {card.backend} on {card.device} in {card.numbers}"
@@ -150,6 +157,10 @@ def banner(own: dict[str, ModelCard], stats: Stats, url: str, access: Access, li
         yield f"unload   models that nobody has asked for in {limits.stock.idle_s / 60:g} minutes"
     if limits.stock.pins:
         yield f"pinned   {', '.join(sorted(limits.stock.pins))}"
+    if keeping.on_disk:
+        yield "keeps    what it has computed of prompts, on this computer; their text can be told from it"
+        if stats.store_problem:
+            yield f"warning  {stats.store_problem}"
     if limits.web is not None:
         yield "fetches  addresses on the internet that requests name; none of this network"
     if not access.loopback and not access.keys:

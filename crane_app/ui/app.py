@@ -85,10 +85,11 @@ def _run(app, door, files: list[Path]) -> int:
     from PySide6.QtCore import QTimer
 
     from crane_app.ui.faults import Faults
+    from crane_app.ui.garbage import collected_here
     from crane_app.ui.worker import stop_all
 
     faults = Faults()
-    with faults.caught():
+    with faults.caught(), collected_here():
         shared = _Shared()
         window = _window(app, shared)
         faults.told.connect(window.say)

@@ -85,7 +85,7 @@ def makers(connection: Any, chats: Any, preferences: Any, shelf: Any, icon: QIco
     def settings() -> View:
         from crane_app.ui.settings.view import SettingsView
 
-        return SettingsView(preferences, readiness)
+        return SettingsView(preferences, readiness, connection)
 
     def welcome() -> View:
         from crane_app.ui.welcome.view import WelcomeView

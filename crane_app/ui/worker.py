@@ -5,8 +5,10 @@ under way cannot be interrupted: the generator is closed at its next yield. Know
 """
 
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Generator
 from typing import Any
 
@@ -52,6 +54,11 @@ class Worker(QObject):
             self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    def whereabouts(self) -> str:
+        """The calls its thread is in, the innermost last; nothing when it has ended."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
     def _run(self) -> None:
         try:
             if self._after is not None:
@@ -94,10 +101,12 @@ def sentence(error: BaseException) -> str:
 
 
 def stop_all(seconds: float) -> bool:
-    """Cancel every worker and wait at most `seconds` for them; False when a thread is still running."""
+    """Cancel every worker and wait at most `seconds` for them; False when one still runs; the log has where."""
     workers = list(_running)
     for worker in workers:
         worker.cancel()
     deadline = time.monotonic() + seconds
     still = [worker for worker in workers if not worker.wait(max(0.0, deadline - time.monotonic()))]
+    for worker in still:
+        log.warning("A worker does not end. It is here:\n%s", worker.whereabouts())
     return not still

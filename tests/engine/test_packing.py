@@ -92,7 +92,9 @@ def test_the_bytes_of_packed_weights_are_known_exactly(tmp_path, backend_name, n
     packed = [s for n, s in shapes.items() if len(s) == 2 and not n.endswith("mlp.gate.weight")]
     plain = [s for n, s in shapes.items() if len(s) == 1 or n.endswith("mlp.gate.weight")]
     bits = 4.5  # of both: 64 numbers with two bfloat16, or 32 with a float16
-    want = sum(math.prod(s) * bits / 8 for s in packed) + sum(2 * math.prod(s) for s in plain)
+    strip = 16 if getattr(loaded.backend, "kernels", None) else 1  # rows of our kernels, the last filled up
+    held = [(-(-rows // strip) * strip, columns) for rows, columns in packed]
+    want = sum(math.prod(s) * bits / 8 for s in held) + sum(2 * math.prod(s) for s in plain)
     assert loaded.nbytes == want
 
 
@@ -114,7 +116,8 @@ def test_what_is_packed_already_stays_as_it_is(tmp_path, backend_name):
     loaded = load(tmp_path / "model.gguf", backend_name, "cpu", "float32", "q4")
     assert loaded.packed == "Q8_0"
     assert any("packed already (Q8_0)" in note for note in loaded.notes)
-    assert loaded.nbytes < 1.1 * (tmp_path / "model.gguf").stat().st_size
+    bits = 10 if backend_name == "mlx" else 8.5  # whose groups have scales and biases in float32, where it computes
+    assert loaded.nbytes < 1.01 * bits / 8.5 * (tmp_path / "model.gguf").stat().st_size
 
 
 def test_torch_says_that_a_way_it_has_no_kernel_for_is_slow(tmp_path, monkeypatch):

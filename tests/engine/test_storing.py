@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from crane_app.engine.storing import READ, Stored, Writer
 from crane_app.errors import BadInput
 from crane_app.library.block_file import Block
 from crane_app.library.store import Store
+from crane_app.pipelines.readiness import Readiness
 from tests.chat_checkpoint import CHATML, SIZE, write_chat
 from tests.engine.nulls import VOCABULARY, engine, events, resolved, shelved, table
 from tests.engine.test_prefixes import computed
@@ -301,8 +303,8 @@ def test_a_full_disk_ends_the_writing_with_one_line_and_no_answer(store, monkeyp
             assert end.reason == "length"
         made._shelf.writer.close(drain=True)
         assert made.stats().store_problem == (
-            "What was computed for conversations is not kept any more: No space left on device. "
-            "Crane tries again when it is next started."
+            "What was computed for conversations is not kept on the disk any more: No space left on device. "
+            "Make room or allow writing there, and start Crane anew."
         )
         made.close()
     assert len(caplog.records) == 1
@@ -360,10 +362,40 @@ def test_closing_at_once_writes_no_more(store, monkeypatch):
 def test_a_conversation_that_is_deleted_while_it_is_answered_leaves_nothing(store):
     made = engine(shelved(NullRunner(table, VOCABULARY)), store=store)
     stream = made.submit(_request(1))
-    store.forget(OWNER)
+    store.set_aside(OWNER)
+    store.sweep()
     events(stream)
     made.close()
     assert list(store.root.iterdir()) == []
+
+
+def test_words_that_are_deleted_on_their_way_to_the_disk_do_not_reach_it_though_the_conversation_goes_on(
+    store, monkeypatch
+):
+    """The writer is held between the queueing of the blocks and their writing; a shorter chat is answered meanwhile."""
+    import threading
+
+    readiness = Readiness(lambda: True, root=store.root)
+    made = engine(shelved(NullRunner(table, VOCABULARY)), store=store)
+    queued, deleted, write = threading.Event(), threading.Event(), Store.write
+
+    def held(*args: Any) -> bool:
+        queued.set()
+        assert deleted.wait(20)
+        return write(*args)
+
+    monkeypatch.setattr(Store, "write", held)
+    before = readiness.owner(7)
+    events(made.submit(replace(_request(1), owner=before)))
+    assert queued.wait(20)
+    readiness.forget(7).join()
+    after = readiness.owner(7)
+    events(made.submit(replace(_request(2), owner=after)))
+    deleted.set()
+    made.close()
+    assert [path.name for path in store.root.iterdir() if path.name != OWNER] == [after]
+    assert len(blocks_of(store)) == 2, "of what is left of the conversation, and of nothing else"
+    assert {path.parent.name for path in blocks_of(store)} == {after}
 
 
 def test_an_owner_that_is_a_path_is_refused(store):

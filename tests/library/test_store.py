@@ -57,7 +57,8 @@ def test_only_this_user_can_read_any_of_it(store):
 
 @pytest.mark.parametrize("owner", ["", "chat-", "chat-../x", "../chat-1", "chat-1/..", "CHAT-1", "chat-" + "1" * 41])
 def test_an_owner_is_no_path(store, owner):
-    for does in (store.admit, store.forget, lambda name: store.read(name, "x"), lambda name: store.has(name, "x")):
+    looks = (lambda name: store.read(name, "x"), lambda name: store.has(name, "x"))
+    for does in (store.admit, store.enter, store.set_aside, *looks):
         with pytest.raises(ValueError, match="is no owner"):
             does(owner)
 
@@ -71,23 +72,71 @@ def test_what_was_forgotten_is_gone_and_nothing_comes_back(store):
     store.admit(OTHER)
     store.write(OWNER, block(1), 0)
     store.write(OTHER, block(2), 0)
-    store.forget(OWNER)
-    store.forget(OWNER)
+    for _ in range(2):
+        store.set_aside(OWNER)
+        store.sweep()
     assert not store.write(OWNER, block(3), 0)
     assert [path.parent.name for path in files(store)] == [OTHER]
     assert [path.name for path in store.root.iterdir()] == [OTHER]
 
 
-def test_an_owner_that_goes_while_a_block_is_written_takes_it_along(store, monkeypatch):
-    write = block_file.write
+def stopped_at(moment: str, store: Store, monkeypatch: pytest.MonkeyPatch, between) -> None:
+    """Have `between` happen while a block is written: before its file is begun, before it has its name, or after."""
+    write, replace = block_file.write, Path.replace
 
-    def and_forget(path: Path, given: Block) -> None:
+    def and_write(path: Path, given: Block) -> None:
+        if moment == "begun":
+            between()
         write(path, given)
-        store.forget(OWNER)
 
-    monkeypatch.setattr(block_file, "write", and_forget)
-    assert not store.write(OWNER, block(1), 0)
+    def and_replace(self: Path, target: Path) -> Path:
+        if moment == "named":
+            between()
+        done = replace(self, target)
+        if moment == "written":
+            between()
+        return done
+
+    monkeypatch.setattr(block_file, "write", and_write)
+    monkeypatch.setattr(Path, "replace", and_replace)
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["", "no folder can be moved"])
+@pytest.mark.parametrize("moment", ["begun", "named", "written"])
+def test_words_deleted_while_their_block_is_written_leave_nothing_even_if_the_owner_is_back(
+    store, monkeypatch, moment, moves
+):
+    """As in Windows, where a folder with an open file in it stays where it is."""
+    owner = store.enter(OWNER)
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        raise PermissionError(errno.EACCES, "in use")
+
+    def deleted() -> None:
+        store.set_aside(OWNER)
+        assert store.enter(OWNER) != owner
+
+    monkeypatch.setattr(Path, "rename", rename if moves else refused)
+    stopped_at(moment, store, monkeypatch, deleted)
+    store.write(owner, block(1), 0)
+    monkeypatch.undo()
+    assert store.read(owner, block(1).name) is None
+    assert not store.write(owner, block(2), 0)
+    store.sweep()
     assert files(store) == []
+    assert [path.name for path in store.root.iterdir()] == [store.enter(OWNER)]
+
+
+def test_who_enters_again_has_what_they_had(store):
+    owner = store.enter(OTHER)
+    store.write(owner, block(1), 0)
+    assert Store(store.root).enter(OTHER) == owner, "another process"
+    assert store.enter(f"{OTHER}1") != owner, "a name that only begins as theirs"
+    store.set_aside(f"{OTHER}1")
+    assert kept(store, owner) == [1]
+    store.keep_only("chat", [OTHER])
+    assert [path.parent.name for path in files(store)] == [owner]
 
 
 def test_what_no_conversation_owns_any_more_goes_and_so_does_what_a_removal_left(store):

@@ -103,7 +103,7 @@ def test_a_take_of_a_killed_program_is_whole_and_listed_as_interrupted(takes):
     found = samples(take.sound)
     assert len(found) >= 40 * 512
     np.testing.assert_array_equal(found[: 40 * 512 : 512], np.round(np.arange(40, dtype=np.float32) / 100 * 32767))
-    assert take.seconds == len(found) / RATE
+    assert 0 <= take.seconds - len(found) / RATE <= 512 / RATE  # it may have died between a block and its header
 
 
 @POSIX

@@ -117,13 +117,27 @@ def text_of(came: list[Any], thought: bool = False) -> str:
 def test_what_is_computed_for_a_kept_answer_has_its_conversation_as_owner(chats, turn, tmp_path):
     wanted = [True, False]
     readiness = Readiness(lambda: wanted.pop(0), root=tmp_path / "store")
-    for owner in (f"chat-{turn.chat}", ""):
+    for kept in (True, False):
         engine = Engine(Piece("Because", (1,), finish="stop"), DONE)
         run(Answer(chats, turn, MODEL, readiness), engine)
-        assert engine.requests[0].owner == owner
+        owner = engine.requests[0].owner
+        assert owner.startswith(f"chat-{turn.chat}-") if kept else owner == ""
     engine = Engine(Piece("Because", (1,), finish="stop"), DONE)
     run(Answer(chats, turn, MODEL), engine)
     assert engine.requests[0].owner == ""
+
+
+def test_the_owner_is_asked_before_the_words_are_read(chats, turn):
+    """So that words deleted in between are not kept for an owner who came after them."""
+
+    class Deleting:
+        def owner(self, chat: int) -> str:
+            chats.set_system(chat, "What is left.")
+            return "chat-1-00000000"
+
+    engine = Engine(Piece("Because", (1,), finish="stop"), DONE)
+    run(Answer(chats, turn, MODEL, Deleting()), engine)
+    assert engine.requests[0].messages[0]["content"] == "What is left."
 
 
 def test_an_answer_comes_and_is_kept(chats, turn):

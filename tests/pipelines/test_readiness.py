@@ -26,7 +26,12 @@ def readiness(tmp_path: Path, wanted) -> Readiness:
 
 
 def kept(readiness: Readiness) -> list[str]:
-    return sorted(path.parent.name for path in readiness.store.root.rglob("*.block"))
+    return sorted(who(path.parent) for path in readiness.store.root.rglob("*.block"))
+
+
+def who(folder: Path) -> str:
+    """Without since when."""
+    return folder.name.rpartition("-")[0]
 
 
 def keep(readiness: Readiness, *chats: int) -> None:
@@ -35,10 +40,12 @@ def keep(readiness: Readiness, *chats: int) -> None:
 
 
 def test_a_conversation_has_an_owner_of_its_own_while_it_is_wanted(readiness, wanted):
-    assert readiness.owner(7) == "chat-7"
+    owner = readiness.owner(7)
+    assert readiness.owner(7) == owner
     wanted[0] = False
     assert readiness.owner(8) == ""
-    assert [path.name for path in readiness.store.root.iterdir()] == ["chat-7"]
+    assert [path.name for path in readiness.store.root.iterdir()] == [owner]
+    assert who(Path(owner)) == "chat-7"
 
 
 def test_a_folder_that_cannot_be_is_no_reason_for_not_answering(tmp_path, caplog):
@@ -49,10 +56,12 @@ def test_a_folder_that_cannot_be_is_no_reason_for_not_answering(tmp_path, caplog
 
 def test_what_was_deleted_is_out_of_the_way_at_once(readiness):
     keep(readiness, 1, 2)
+    owner = readiness.owner(1)
     sweeper = readiness.forget(1)
-    assert not readiness.store.write("chat-1", BLOCK, 1)
+    assert not readiness.store.write(owner, BLOCK, 1)
     sweeper.join()
-    assert [path.name for path in readiness.store.root.iterdir()] == ["chat-2"]
+    assert [who(path) for path in readiness.store.root.iterdir()] == ["chat-2"]
+    assert readiness.owner(1) != owner, "what comes late finds no folder"
 
 
 def test_conversations_that_are_there_no_more_go_and_all_where_none_are_wanted(readiness, wanted):

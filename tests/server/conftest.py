@@ -18,6 +18,7 @@ from crane_app.engine.engine import Engine
 from crane_app.engine.request import ModelCard, Part
 from crane_app.server.app import build
 from crane_app.server.guard import Access
+from crane_app.server.keeping import Keeping
 from crane_app.server.run import Server, bound
 from crane_app.server.service import Limits
 from tests.chat_checkpoint import write_chat
@@ -45,12 +46,17 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(
-    engine: Any, access: Access = OPEN, limits: Limits = LIMITS, name: str = "tiny", hears: bool = False
+    engine: Any,
+    access: Access = OPEN,
+    limits: Limits = LIMITS,
+    name: str = "tiny",
+    hears: bool = False,
+    keeping: Keeping | None = None,
 ) -> Iterator[Serving]:
     """Served on a port of its own until the end of the context."""
     card = next(card for card in engine.models() if card.hears == hears)
     listener = bound("127.0.0.1", 0)
-    app = build(engine, {name: card}, access, limits)
+    app = build(engine, {name: card}, access, limits, keeping)
     server = Server(app)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

@@ -177,8 +177,9 @@ def test_ollama_loads_and_gives_back_without_a_question():
 def test_the_table_of_what_is_loaded_is_in_the_figures():
     engine = Stocked()
     held = Holding("tiny", "text", "cpu", 1000, 20, 1.5, None, True, False)
+    gone = (Parting("b", 9, "tiny", 2.0),)
     engine.stats = lambda: Stats(
-        "idle", 0, 0, 1, 1000, 20, 0, 0, 0.0, 1, held=(held,), gone=(Parting("b", 9, "tiny", 2.0),)
+        "idle", 0, 0, 1, 1000, 20, 0, 0, 0.0, 1, held=(held,), gone=gone, store_problem="Full."
     )
     with serving(engine) as server:
         told = server.http.get("/v1/stats").json()["engine"]
@@ -186,4 +187,5 @@ def test_the_table_of_what_is_loaded_is_in_the_figures():
         {"name": "tiny", "job": "text", "device": "cpu", "bytes": 1000, "kv_bytes": 20, "idle_s": 1.5, "keep_s": None,
          "pinned": True, "busy": False}
     ]  # fmt: skip
+    assert told["store_problem"] == "Full."
     assert told["gone"] == [{"name": "b", "bytes": 9, "room_for": "tiny", "ago_s": 2.0}]

@@ -14,6 +14,7 @@ from PySide6.QtGui import QIcon
 from crane_app.library.chats import Chats
 from crane_app.ui import theme, views
 from crane_app.ui.app import ICON
+from crane_app.ui.garbage import collected_here
 from crane_app.ui.window import Broken, Window
 from crane_app.ui.worker import stop_all
 
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def dressed(qapp):
     theme.install(qapp)
-    yield
+    with collected_here():
+        yield
     qapp.clipboard().clear()  # mime data made in Python must not outlive the interpreter
 
 

@@ -125,12 +125,12 @@ def test_only_conversations_that_are_kept_are_kept_ready(qtbot, monkeypatch, tmp
     shared = app._Shared()
     chat = chats.new("A title")
     owners = [shared.readiness.owner(number) for number in (chat, chat + 1)]
-    assert owners == [f"chat-{chat}", f"chat-{chat + 1}"]
+    assert [owner.rpartition("-")[0] for owner in owners] == [f"chat-{chat}", f"chat-{chat + 1}"]
     # WHEN the window has started
     for _ in app._tidied(chats, shared.readiness):
         pass
     # THEN the other's is gone
-    assert [path.name for path in (tmp_path / "store").iterdir()] == [f"chat-{chat}"]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == owners[:1]
     # WHEN nothing is to be kept ready any more
     preferences.set("keep-ready", False)
     # THEN nothing is left, and nothing more comes

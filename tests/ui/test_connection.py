@@ -206,7 +206,8 @@ def test_after_closing_what_is_asked_ends_with_a_sentence(qtbot, join):
 
 @pytest.fixture
 def real(join):
-    with tempfile.TemporaryDirectory(prefix="crane-") as folder:
+    # The engine may still be writing its last words when the folder goes.
+    with tempfile.TemporaryDirectory(prefix="crane-", ignore_cleanup_errors=True) as folder:
         place = Place(Path(folder, "run"))
         how = Start((sys.executable, "-P", str(ECHO)), linger=0.0, log=Path(folder, "engine.log"))
         connection = join(lambda: connect(place=place, how=how))

@@ -4,8 +4,9 @@ from PySide6.QtCore import QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QAccessible, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QScrollBar, QToolButton, QVBoxLayout, QWidget
 
-from crane_app.ui import theme
-from crane_app.ui.markdown import links
+from crane_app.errors import CraneError
+from crane_app.ui import theme, worker
+from crane_app.ui.markdown import highlight, links
 from crane_app.ui.markdown import view as markdown
 from crane_app.ui.markdown.code import Code
 from crane_app.ui.markdown.passage import Passage
@@ -420,6 +421,25 @@ def test_finished_code_is_coloured_and_code_under_way_is_not(qtbot, view):
     assert (0, 3, "code_word") in first
     assert (4, 4, "code_name") in first
     assert [role for _, _, role in second if role == "code_text"]
+
+
+def test_a_language_whose_rules_did_not_come_is_asked_for_again(qtbot, view, monkeypatch):
+    # GIVEN a language whose rules cannot be had the first time
+    real, asked = highlight._prepare, []
+
+    def prepare(name):
+        asked.append(name)
+        if len(asked) == 1:
+            raise CraneError("Not now.")
+        return (yield from real(name))
+
+    monkeypatch.setattr(highlight, "_prepare", prepare)
+    show(qtbot, view, "```ada\nbegin null; end;\n```\n")
+    qtbot.waitUntil(lambda: not worker._running)
+    assert code_of(view)._spans == {}
+    # WHEN more of that language comes THEN it is coloured
+    show(qtbot, view, "```ada\nbegin null; end;\n```\nThat was it.")
+    qtbot.waitUntil(lambda: code_of(view)._spans != {}, timeout=20_000)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from fakes import GIB, FakeConnection, card
 
 from crane_app.engine.request import Parting
 from crane_app.errors import CraneError
+from crane_app.ui import worker
 from crane_app.ui.models.residents import Residents
 from crane_app.ui.worker import stop_all
 
@@ -51,7 +52,7 @@ def test_wishes_in_haste_end_with_the_last(qtbot, connection, residents):
     connection.show(card())
     for on in (True, False) * 10:
         residents.keep(QWEN, card(), on)
-    assert stop_all(10)
+    qtbot.waitUntil(lambda: not worker._running, timeout=20_000)
     assert connection.engine.pins == set()
 
 

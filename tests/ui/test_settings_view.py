@@ -1,10 +1,11 @@
 """The settings page: every setting can be found, changed, understood and set back, by mouse and keyboard."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import FakePreferences, FakeReadiness
+from fakes import FakeConnection, FakePreferences, FakeReadiness
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QDesktopServices, QWheelEvent
 from PySide6.QtTest import QTest
@@ -358,7 +359,7 @@ def test_what_was_computed_for_conversations_can_be_seen_and_removed(qtbot, pref
     # GIVEN some, on a disk that is nearly full
     readiness = FakeReadiness()
     readiness.problem = "The disk is nearly full."
-    page = SettingsView(preferences, readiness)
+    page = SettingsView(preferences, readiness, FakeConnection())
     qtbot.addWidget(page)
     page.show()
     qtbot.waitUntil(lambda: page.built)
@@ -374,6 +375,25 @@ def test_what_was_computed_for_conversations_can_be_seen_and_removed(qtbot, pref
     qtbot.waitUntil(lambda: page.ready.size.text() == "0 MB")
     assert readiness.forgotten == [None]
     assert page.ready.clear_action.isEnabled()
+
+
+def test_why_nothing_more_is_kept_is_told_as_soon_as_the_engine_says_it(qtbot, preferences):
+    # GIVEN the page, while all is well
+    connection = FakeConnection()
+    page = SettingsView(preferences, FakeReadiness(), connection)
+    qtbot.addWidget(page)
+    page.show()
+    qtbot.waitUntil(lambda: page.built and page.ready.size.text() == "1.2 GB")
+    assert not page.ready.note.isVisible()
+    # WHEN the disk refuses a block
+    connection.stats = replace(connection.stats, store_problem="No space left. Mend that.")
+    connection.changed.emit()
+    # THEN the page says so, and no longer once it is over
+    assert page.ready.note.isVisible()
+    assert page.ready.note.text() == "No space left. Mend that."
+    connection.stats = None
+    connection.changed.emit()
+    assert not page.ready.note.isVisible()
 
 
 def test_folders_are_shown_in_the_file_manager(page, preferences, tmp_path, monkeypatch):

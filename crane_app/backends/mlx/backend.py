@@ -15,8 +15,8 @@ import numpy as np
 
 from crane_app.backends import memory
 from crane_app.backends.adapted import AdapterRunner, Facts
+from crane_app.backends.mlx import forms, sampling
 from crane_app.backends.mlx import leaf as leaves
-from crane_app.backends.mlx import sampling
 from crane_app.backends.mlx.cache import Cache, Int8Cache
 from crane_app.backends.mlx.ops import Ops
 from crane_app.backends.mlx.step import Step
@@ -76,6 +76,9 @@ class Backend:
     def fast(self, scheme: Scheme, use: Use = "product") -> bool:
         """MLX has a kernel for each of its groups."""
         return True
+
+    def held(self, scheme: Scheme, shape: tuple[int, ...]) -> int:
+        return forms.held(scheme, shape, self.dtype)
 
     def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
         weights, biases = [], []

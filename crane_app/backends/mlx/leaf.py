@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from crane_app.backends.mlx.forms import SIZES, scales
 from crane_app.contract import HostTensor
 from crane_app.host import Blocks, Packed
 from crane_app.media.files.gguf_groups import regrouped
 
-SIZES = (32, 64, 128)  # of the groups that MLX has kernels for
 TYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -20,7 +20,7 @@ TYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 class Matrix:
     """A matrix [O, I], or experts [X, O, I], in affine groups (mlx.core.quantize).
 
-    scales, biases: in the backend's dtype where that holds them exactly, else in float32: MLX then computes in it.
+    scales, biases: in the dtype that forms.scales says; where that is float32, MLX computes in it.
     """
 
     packed: mx.array
@@ -83,11 +83,11 @@ def matrix(packed: Packed, dtype: mx.Dtype) -> tuple[Matrix, float]:
     """The groups on the device and what that lost. Blocks without equal groups in MLX become the nearest ones."""
     name = next(name for name, kind in TYPES.items() if kind == dtype)
     groups, loss = regrouped(packed, SIZES, name) if isinstance(packed, Blocks) else (packed, 0.0)
-    held = dtype if TYPES[groups.scales.dtype] == dtype else mx.float32
-    scales, biases = array(groups.scales, held), array(groups.biases, held)
+    held = TYPES[scales(groups.scales.dtype, name)]
+    ours = array(groups.scales, held), array(groups.biases, held)
     q = mx.array(np.ascontiguousarray(groups.packed))
     mx.eval(q)
-    return Matrix(q, scales, biases, groups.size, groups.bits, dtype), loss
+    return Matrix(q, *ours, groups.size, groups.bits, dtype), loss
 
 
 def array(host: HostTensor, dtype: mx.Dtype) -> mx.array:

@@ -14,7 +14,7 @@ from crane_app.backends import cores, memory
 from crane_app.backends.adapted import AdapterRunner, Facts
 from crane_app.backends.plan import HostStep, host_step
 from crane_app.backends.runner import Runner
-from crane_app.backends.torch import cuda, native, sampling
+from crane_app.backends.torch import cuda, forms, native, sampling
 from crane_app.backends.torch import leaf as leaves
 from crane_app.backends.torch.cache import Cache, Int8Cache
 from crane_app.backends.torch.compiled import compiled
@@ -103,6 +103,11 @@ class Backend:
 
     def fast(self, scheme: Scheme, use: Use = "product") -> bool:
         return leaves.fast(scheme, use)
+
+    def held(self, scheme: Scheme, shape: tuple[int, ...]) -> int:
+        if self._device.type != "cpu":
+            return forms.on_gpu(scheme, shape, self.dtype)
+        return forms.strips(scheme, shape) if native.knows(scheme) else scheme.nbytes(shape)
 
     def leaves(self, parts: Iterable[tuple[Host, HostTensor | None]]) -> tuple[leaves.Leaf, ...]:
         weights, biases = [], []

@@ -10,7 +10,7 @@ import torch
 
 from crane_app.backends.rows import Rows, blocks
 from crane_app.contract import BLOCK, Layout
-from crane_app.errors import NotEnoughMemory
+from crane_app.errors import DeviceLost, NotEnoughMemory
 
 BITS = {
     1: torch.int8,
@@ -103,10 +103,24 @@ class Cache(Rows):
     def _grow(self, row: int, length: int) -> None:
         held, capacity, kept = self.rows[row], blocks(length), self._lengths[row]
         self._afford((capacity - held.capacity) * self.position_nbytes())
-        for layer, slot in enumerate(self.layout):
-            if slot.kind != "memory":
+        layers = [layer for layer, slot in enumerate(self.layout) if slot.kind != "memory"]
+        held.pointers = None
+        try:
+            for layer in layers:
                 self._widen(held, layer, capacity, kept)
-        held.capacity, held.pointers = capacity, None
+        except NotEnoughMemory as error:
+            self._narrow(held, layers, kept, error)
+            raise
+        held.capacity = capacity
+
+    def _narrow(self, held: Row, layers: list[int], kept: int, error: NotEnoughMemory) -> None:
+        """The layers of a row that could not be widened as they were. DeviceLost if there is not even room for that."""
+        try:
+            for layer in layers:
+                if any(tensors[layer].shape[1] != held.capacity for tensors in (held.keys, held.values)):
+                    self._widen(held, layer, held.capacity, kept)
+        except NotEnoughMemory:
+            raise DeviceLost(f"{error} It cannot go on; send it once more.") from error
 
     def _widen(self, held: Row, layer: int, capacity: int, kept: int) -> None:
         """Give a layer room for more positions; the first `kept` stay."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from crane_app.backends.torch import native
+from crane_app.backends.torch.forms import GPU_SIZES
 from crane_app.backends.torch.twins import GroupTwin, HostTwin
 from crane_app.contract import HostTensor, Use
 from crane_app.host import Blocks, Packed, Scheme
@@ -86,7 +87,7 @@ def matrix(packed: Packed, dtype: torch.dtype, device: torch.device) -> Matrix:
         if native.takes(packed):
             return native.taken(packed, dtype)
         return HostTwin(packed, dtype) if isinstance(packed, Blocks) else GroupTwin(packed, dtype, device)
-    groups = regrouped(packed, (16, 32))[0] if isinstance(packed, Blocks) else packed
+    groups = regrouped(packed, GPU_SIZES)[0] if isinstance(packed, Blocks) else packed
     return GroupTwin(groups, dtype, device)
 
 

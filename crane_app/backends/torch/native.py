@@ -14,12 +14,11 @@ from functools import cache
 import numpy as np
 import torch
 
-from crane_app.backends.torch.forms import FORMS, GROUPS, LIBRARY, named
+from crane_app.backends.torch.forms import FORMS, GROUPS, LIBRARY, STRIP, named
 from crane_app.host import Blocks, Packed, Scheme
 
 FORMATS = {name: number for number, name in enumerate(FORMS)}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-STRIP = 16  # rows that are multiplied together
 ALIGNED = 64
 PIECE = 2**20  # bytes of a file that are packed at once
 HUGE = 2**21  # bytes above which memory is asked for in huge pages, by numpy

@@ -80,6 +80,14 @@ def exact(kind: str) -> Scheme | None:
     return Scheme("affine", bits, size, "float16" if ggml.form_of(kind).block == 32 else "float32")
 
 
+def regrouping(scheme: Scheme, sizes: Collection[int], dtype: DType = "float32") -> Scheme:
+    """The groups that `regrouped` makes of blocks of this scheme; itself if it is no blocks, or groups already."""
+    held = exact(scheme.kind)
+    if held is not None and held.size in sizes:
+        return held
+    return Scheme("affine", NEAREST[scheme.kind], 32, dtype) if scheme.kind in NEAREST else scheme
+
+
 def regrouped(blocks: Blocks, sizes: Collection[int], dtype: DType = "float32") -> tuple[Groups, float]:
     """The blocks as groups of one of `sizes` and what that changed: the RMS of the changes by that of the numbers.
 

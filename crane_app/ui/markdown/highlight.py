@@ -79,6 +79,7 @@ class Colouring:
             _waiting[name] = [self]
             worker = Worker(_prepare(name))
             worker.returned.connect(lambda reader: _prepared(name, reader))
+            worker.ended.connect(lambda: _waiting.pop(name, None))  # cancelled or failed: the next block tries again
             worker.start()
 
     def _read(self, name: str) -> None:

@@ -12,11 +12,15 @@ from crane_app.ui.worker import Worker, sentence
 
 
 class Ready(QWidget):
-    """readiness: as pipelines.readiness.Readiness. What it says is read on a worker's thread, at each `refresh`."""
+    """readiness: as pipelines.readiness.Readiness. What it says is read on a worker's thread, at each `refresh`.
 
-    def __init__(self, readiness: Any):
+    connection: to the engine, which writes, and says after each look why it cannot.
+    """
+
+    def __init__(self, readiness: Any, connection: Any):
         super().__init__()
-        self._readiness = readiness
+        self._readiness, self._connection = readiness, connection
+        self._why = ""  # no more is kept, as readiness says
         self._worker: Worker | None = None
         title = QLabel(self.tr("What was computed for conversations"))
         title.setProperty("look", "strong")
@@ -40,6 +44,7 @@ class Ready(QWidget):
         row.setSpacing(2 * SPACE)
         row.addLayout(words, 1)
         row.addWidget(remover)
+        connection.changed.connect(self._note)
         self.refresh()
 
     def refresh(self) -> None:
@@ -61,9 +66,16 @@ class Ready(QWidget):
 
     def _tell(self, told: tuple[str, str]) -> None:
         self.size.setText(told[0])
-        self.note.setText(told[1])
-        self.note.setVisible(bool(told[1]))
+        self._why = told[1]
+        self._note()
         self.clear_action.setEnabled(True)
+
+    def _note(self) -> None:
+        stats = self._connection.stats
+        why = self._why or (stats.store_problem if stats is not None else "")
+        if why != self.note.text():
+            self.note.setText(why)
+            self.note.setVisible(bool(why))
 
 
 def _told(readiness: Any) -> Iterator[None]:

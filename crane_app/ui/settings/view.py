@@ -25,11 +25,14 @@ NOTES = {settings.COMPUTING: "Counts for models that are loaded from now on."}
 
 
 class SettingsView(View):
-    """rows: by the name of the setting; built: all of them are there; ready: how much is kept of conversations."""
+    """rows: by the name of the setting; built: all of them are there; ready: how much is kept of conversations.
 
-    def __init__(self, preferences: Any, readiness: Any = None):
+    readiness, connection: for that; None: it is not told.
+    """
+
+    def __init__(self, preferences: Any, readiness: Any = None, connection: Any = None):
         super().__init__()
-        self._preferences, self._readiness = preferences, readiness
+        self._preferences, self._readiness, self._connection = preferences, readiness, connection
         self.ready: Ready | None = None
         self.rows: dict[str, Row] = {}
         self.cards: dict[str, QWidget] = {}
@@ -111,8 +114,8 @@ class SettingsView(View):
         for name, path in self._places().items():
             rows.addWidget(Place(name, path))
             yield
-        if self._readiness is not None:
-            self.ready = Ready(self._readiness)
+        if self._readiness is not None and self._connection is not None:
+            self.ready = Ready(self._readiness, self._connection)
             rows.addWidget(self.ready)
             yield
 
