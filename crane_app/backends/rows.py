@@ -81,7 +81,7 @@ class Rows(ABC):
             if self._kept.get(block, (-1,))[0] != length + i * BLOCK:
                 raise ValueError(f"there is no kept block {block} for position {length + i * BLOCK}")
         self._write(row, length, [self._kept[block][1] for block in kept])
-        self._lengths[row] += BLOCK * len(kept)
+        self._lengths[row] = length + BLOCK * len(kept)
 
     def export(self, block: int) -> tuple[np.ndarray, ...]:
         return self._bits(self._kept[block][1])
@@ -97,12 +97,12 @@ class Rows(ABC):
         return self._blocks - 1
 
     def fork(self, source: int, row: int) -> None:
-        length = self.length(source)
+        length, before = self.length(source), self.length(row)
         if length > self.room(row):
             raise ValueError(f"row {row} has room for {self.room(row)} positions; it cannot be a copy of {length}")
-        self.truncate(row, 0)
         self._double(source, row, length)
-        self._lengths[row] = length
+        self._lengths[row] = max(before, length)
+        self.truncate(row, length)
 
     def drop(self, block: int) -> None:
         if block not in self._kept:
@@ -161,7 +161,7 @@ class Rows(ABC):
         raise ValueError("this cache shares nothing")
 
     def _write(self, row: int, start: int, blocks: list[Any]) -> None:
-        """Blocks into the row, one behind the other."""
+        """Blocks into the row, one behind the other. What fails has written nothing, here and in `_double`."""
         raise ValueError("this cache shares nothing")
 
     def _bits(self, block: Any) -> tuple[np.ndarray, ...]:
@@ -173,7 +173,7 @@ class Rows(ABC):
         raise ValueError("this cache shares nothing")
 
     def _double(self, source: int, row: int, length: int) -> None:
-        """The first positions of one row into another, which is empty."""
+        """The first positions of one row into another."""
         raise ValueError("this cache shares nothing")
 
     def _read(self, row: int, length: int) -> tuple[np.ndarray, ...]:

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 import pytest
 
 from crane_app.contract import BLOCK, Work
+from crane_app.engine.engine import Engine
 from crane_app.engine.null import NullRunner
 from crane_app.engine.request import Asked, Request
+from crane_app.errors import NotEnoughMemory
+from tests.chat_checkpoint import write_chat
 from tests.engine.nulls import VOCABULARY, alone, engine, events, resolved, shelved, table, tokens_of
 from tests.engine.test_scheduler import ROW, World, a_prompt
 
@@ -150,3 +153,37 @@ def test_choices_among_faults_cancels_and_evictions(seed):
         assert world.runner.cache.nbytes() <= world.runner.cache.budget
     world.run()
     assert any(work.fork is not None for works in world.works for work in works)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_copy_that_finds_no_memory_is_computed_and_draws_the_same(backend_name, tmp_path, failing):
+    """On the caches of both backends: the row that was to be a copy holds what it held, and goes on from there."""
+    made = Engine()
+    try:
+        for _ in made.load(str(write_chat(tmp_path / "m")), "m", backend_name, "cpu", "float32"):
+            pass
+        cache = made._shelf.get("m").scheduler.cache
+        double, calls = cache._double, 0
+
+        def short(source: int, row: int, length: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise NotEnoughMemory("No memory is left.")
+            double(source, row, length)
+
+        def answers() -> dict[int, list[int]]:
+            asked = Asked(n=4, max_tokens=6, seed=5, temperature=0.9, ignore_eos=True)
+            found: dict[int, list[int]] = {}
+            for piece in made.submit(Request("m", tokens=(7, 9) * (BLOCK // 2 + 15), asked=asked)):
+                found.setdefault(piece.choice, []).extend(piece.tokens)
+            made.flush()
+            return found
+
+        wanted = answers()
+        cache._double = short
+        assert answers() == wanted
+        assert calls >= failing
+        assert cache.nbytes() == 0
+    finally:
+        made.close(drain=False)

@@ -6,7 +6,8 @@ it the row's result, does not depend on its neighbours; and all rows of a slab d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from crane_app.backends.rows import Rows
 from crane_app.contract import BLOCK, Layout
+from crane_app.errors import NotEnoughMemory
 
 BITS = {1: mx.int8, 2: mx.int16, 4: mx.int32}  # how values of so many bytes travel through numpy, which has no bfloat16
 
@@ -44,6 +46,11 @@ class Slab:
     def pairs(self) -> list[tuple[mx.array, mx.array]]:
         """Keys and values of each layer, then their scales; of a slab without memories."""
         return [*zip(self.keys, self.values, strict=True), *(zip(*self.scales, strict=True) if self.scales else ())]
+
+    def replace(self, lists: Iterable[list[mx.array | None]]) -> None:
+        """Hold these from now on, all of them or, where one cannot be made, none."""
+        for held, other in zip(self.lists(), list(lists), strict=True):
+            held[:] = other
 
     def clear(self, slot: int) -> None:
         for array in self.arrays():
@@ -137,16 +144,26 @@ class Cache(Rows):
         """Make the slab of a row that has it to itself longer, a layer at a time: both are never held as a whole."""
         slab, _ = self.homes[row]
         self._afford((size - slab.capacity) * self.position_nbytes())
-        slot = slab.taken.index(row)
-        del self.slabs[slab.capacity]
-        for held in slab.lists():
-            for layer, array in enumerate(held):
-                if array is not None:
-                    more = mx.zeros((1, array.shape[1], size - slab.capacity, *array.shape[3:]), array.dtype)
-                    held[layer] = mx.concatenate([array[slot : slot + 1], more], axis=2)
-                    mx.eval(held[layer])
-        slab.capacity, slab.taken, slab.stale = size, [row], set()
-        self.slabs[size], self.homes[row] = slab, (slab, 0)
+        slot, old = slab.taken.index(row), slab.capacity
+        try:
+            for held in slab.lists():
+                for layer, array in enumerate(held):
+                    if array is not None:
+                        with short_of(f"{size} positions"):
+                            more = mx.zeros((1, array.shape[1], size - old, *array.shape[3:]), array.dtype)
+                            longer = mx.concatenate([array[slot : slot + 1], more], axis=2)
+                            mx.eval(longer)
+                        held[layer] = longer
+        except NotEnoughMemory:
+            for held in slab.lists():  # as they were, by views, which need no memory
+                held[:] = [a if a is None else a[:, :, :old] if a.shape[2] > old else a[slot : slot + 1] for a in held]
+            raise
+        else:
+            del self.slabs[old]
+            self.slabs[size], slab.capacity = slab, size
+        finally:
+            slab.taken, slab.stale = [row], set()
+            self.homes[row] = slab, 0
 
     def _free(self, row: int) -> None:
         slab, slot = self.homes.pop(row)
@@ -162,7 +179,8 @@ class Cache(Rows):
             if self.nbytes() + more * size * self.position_nbytes() > self.budget:
                 more = 1
             self._afford(more * size * self.position_nbytes())
-            slab = self._widen(self.slabs.get(size), size, more)
+            with short_of(f"{size} positions"):
+                slab = self._widen(self.slabs.get(size), size, more)
         slot = slab.taken.index(None)
         slab.taken[slot] = row
         if slot in slab.stale:
@@ -174,8 +192,10 @@ class Cache(Rows):
         if slab is None:
             slab = self.slabs[size] = fresh
         else:
-            for held, added in zip(slab.lists(), fresh.lists(), strict=True):
-                held[:] = [None if a is None else mx.concatenate([a, b]) for a, b in zip(held, added, strict=True)]
+            slab.replace(
+                [None if a is None else mx.concatenate([a, b]) for a, b in zip(held, added, strict=True)]
+                for held, added in zip(slab.lists(), fresh.lists(), strict=True)
+            )
         slab.taken += [None] * more
         return slab
 
@@ -199,7 +219,8 @@ class Cache(Rows):
         slab.stale.add(slot)
         live = sum(row is not None for row in slab.taken)
         if 4 * live <= len(slab.taken):
-            self._gather(slab, spare=live)
+            with suppress(NotEnoughMemory):  # to be done another time
+                self._gather(slab, spare=live)
 
     def _gather(self, slab: Slab, spare: int) -> None:
         """Move a slab's rows together and leave `spare` free slots behind them; a slab without rows goes."""
@@ -207,9 +228,9 @@ class Cache(Rows):
         if not live:
             del self.slabs[slab.capacity]
             return
-        places = mx.array((live + live)[: len(live) + spare])
-        for held in slab.lists():
-            held[:] = [None if a is None else a[places] for a in held]
+        with short_of("moving the rows"):
+            places = mx.array((live + live)[: len(live) + spare])
+            slab.replace([None if a is None else a[places] for a in held] for held in slab.lists())
         slab.taken = [slab.taken[i] for i in live] + [None] * spare
         slab.stale = set(range(len(live), len(slab.taken)))
         for place, row in enumerate(slab.taken[: len(live)]):
@@ -238,14 +259,15 @@ class Cache(Rows):
         Computed at once: a slice that waits would have the slab copied.
         """
         (slab, slot), cut = self.homes[row], slice(start, start + BLOCK)
-        block = [mx.stack([k[slot, :, cut], v[slot, :, cut]]) for k, v in slab.pairs()]
-        mx.async_eval(block)
+        with short_of("what is kept"):
+            block = [mx.stack([k[slot, :, cut], v[slot, :, cut]]) for k, v in slab.pairs()]
+            mx.async_eval(block)
         return block
 
     def _write(self, row: int, start: int, blocks: list[list[mx.array]]) -> None:
         (slab, slot), end = self.homes[row], start + BLOCK * len(blocks)
-        for (keys, values), parts in zip(slab.pairs(), zip(*blocks, strict=True), strict=True):
-            both = parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+        whole = [parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2) for parts in zip(*blocks, strict=True)]
+        for (keys, values), both in zip(slab.pairs(), whole, strict=True):
             keys[slot, :, start:end] = both[0]
             values[slot, :, start:end] = both[1]
 
@@ -254,13 +276,14 @@ class Cache(Rows):
 
     def _from_bits(self, layers: Sequence[np.ndarray]) -> list[mx.array]:
         numbers = mx.int8 if self._scale else self.dtype
-        return [mx.array(bits).view(numbers if bits.ndim == 4 else mx.float32) for bits in layers]
+        with short_of("what is kept"):
+            return [mx.array(bits).view(numbers if bits.ndim == 4 else mx.float32) for bits in layers]
 
     def _double(self, source: int, row: int, length: int) -> None:
         """Both may be in one slab: the stack is a buffer of its own, so that the slab need not be copied."""
         (one, place), (other, slot) = self.homes[source], self.homes[row]
-        for (k, v), (keys, values) in zip(one.pairs(), other.pairs(), strict=True):
-            both = mx.stack([k[place, :, :length], v[place, :, :length]])
+        copies = [mx.stack([k[place, :, :length], v[place, :, :length]]) for k, v in one.pairs()]
+        for both, (keys, values) in zip(copies, other.pairs(), strict=True):
             keys[slot, :, :length] = both[0]
             values[slot, :, :length] = both[1]
 
@@ -272,7 +295,8 @@ class Cache(Rows):
     def _restore(self, row: int, layers: tuple[np.ndarray, ...]) -> None:
         slab, slot = self.homes[row]
         for (keys, values), bits in zip(slab.pairs(), layers, strict=True):
-            both = mx.array(bits).view(keys.dtype)
+            with short_of("what was set aside"):
+                both = mx.array(bits).view(keys.dtype)
             keys[slot, :, : both.shape[2]] = both[0]
             values[slot, :, : both.shape[2]] = both[1]
 
@@ -285,6 +309,15 @@ class Int8Cache(Cache):
     def __init__(self, layout: Layout, dtype: mx.Dtype, budget: int):
         super().__init__(layout, dtype, budget)
         self._itemsize = 1
+
+
+@contextmanager
+def short_of(what: str) -> Iterator[None]:
+    """What MLX raises when memory is out becomes NotEnoughMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise NotEnoughMemory(f"No memory is left for {what} of this conversation.") from error
 
 
 def quantised(x: mx.array) -> tuple[mx.array, mx.array]:

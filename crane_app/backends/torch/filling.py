@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from crane_app.backends.torch import native
@@ -21,7 +20,6 @@ from crane_app.errors import BadCheckpoint
 from crane_app.host import Lying, LyingGroups
 from crane_app.media.files.raw import show, unchanged
 
-SLAB = 2**26  # bytes of memory that are asked for at once; numpy asks for huge pages
 BREATH = 0.01  # seconds between two looks at how far it is
 SOURCES = 3  # of csrc/crane.h
 ENDED = -1
@@ -50,12 +48,11 @@ class Filling:
     def __init__(self) -> None:
         self.left = 0
         self._wanted: list[tuple[Lying | LyingGroups, native.Matrix]] = []
-        self._slab = native.aligned(0)
 
     def add(self, lying: Lying | LyingGroups, dtype: torch.dtype) -> native.Matrix:
         """What `native.takes` says yes to; whole when `run` has ended."""
         form, shape = native.form_of(lying), (lying.shape[0], lying.shape[1])
-        strips = self._memory(native.nbytes_of(form, shape))
+        strips = native.WEIGHTS.take(native.nbytes_of(form, shape))
         matrix = native.Matrix(form, shape, strips, dtype, dtype == torch.float32)
         self._wanted.append((lying, matrix))
         self.left += lying.nbytes
@@ -66,7 +63,7 @@ class Filling:
 
         Raises BadCheckpoint for a file that cannot be read, has become shorter or is not the one that was opened.
         """
-        wanted, self._wanted, self._slab = self._wanted, [], native.aligned(0)
+        wanted, self._wanted = self._wanted, []
         if not wanted:
             return
         with ExitStack() as files, ThreadPoolExecutor(1, thread_name_prefix="crane-fill") as thread:
@@ -86,14 +83,6 @@ class Filling:
             place = wanted[c.faulty][0].places[0]
             why = os.strerror(c.fault) if c.fault != ENDED else f"it ends inside tensor {show(place.name)}"
             raise BadCheckpoint(f"{place.file}: cannot be read: {why}")
-
-    def _memory(self, nbytes: int) -> np.ndarray:
-        """uint8 [nbytes]: of small matrices several in one slab, so that they too lie in huge pages."""
-        nbytes = -(-nbytes // native.ALIGNED) * native.ALIGNED
-        if nbytes > len(self._slab):
-            self._slab = native.aligned(max(SLAB, nbytes))
-        memory, self._slab = self._slab[:nbytes], self._slab[nbytes:]
-        return memory
 
 
 def _described(wanted: list[tuple[Lying | LyingGroups, native.Matrix]], files: ExitStack) -> Iterator[_Lying]:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import mmap
-import sys
 from functools import cache
 
 import numpy as np
 import torch
 
 from crane_app.backends.torch.forms import FORMS, GROUPS, LIBRARY, STRIP, named
+from crane_app.backends.torch.pages import Pages
 from crane_app.host import Blocks, Packed, Scheme
 
 FORMATS = {name: number for number, name in enumerate(FORMS)}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+KERNELS = ("plain", "avx2", "avx512", "avx512_bf16", "neon", "neon_dotprod", "neon_i8mm")  # csrc/dispatch.c
 ALIGNED = 64
+WEIGHTS = Pages()
 
 
 class _Matrix(ctypes.Structure):
@@ -65,7 +66,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def kernels() -> str | None:
-    """Which kernels run: plain, avx2, avx512 or avx512_bf16; None without the library."""
+    """Which of KERNELS run; None without the library."""
     c = library()
     return None if c is None else c.crane_kernels().decode()
 
@@ -73,12 +74,6 @@ def kernels() -> str | None:
 def threads() -> int:
     """As many as PyTorch uses: the two take turns."""
     return torch.get_num_threads()
-
-
-def zeros(nbytes: int) -> np.ndarray:
-    """uint8 [nbytes] of memory that the system gives page by page, when it is first used, and takes back at once."""
-    private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
-    return np.frombuffer(mmap.mmap(-1, max(nbytes, 1), **private), np.uint8, nbytes)
 
 
 def aligned(nbytes: int) -> np.ndarray:
@@ -125,7 +120,7 @@ def pack(form: str, source: np.ndarray, columns: int, dtype: torch.dtype) -> Mat
     """
     c, rows = library(), len(source)
     source = np.ascontiguousarray(source)
-    strips = aligned(nbytes_of(form, (rows, columns)))
+    strips = WEIGHTS.take(nbytes_of(form, (rows, columns)))
     given = FORMATS[form], source.ctypes.data, source.strides[0], rows, columns, strips.ctypes.data, threads()
     if not c.crane_pack(*given):
         raise ValueError(f"{columns} columns are no whole blocks of {form}")
@@ -158,7 +153,7 @@ def taken(matrix: Packed, dtype: torch.dtype) -> Matrix:
     held = [np.ascontiguousarray(x) for x in matrix.arrays]
     if isinstance(matrix, Blocks):
         return pack(form, held[0], shape[1], dtype)
-    strips = aligned(nbytes_of(form, shape))
+    strips = WEIGHTS.take(nbytes_of(form, shape))
     sources = (x.ctypes.data for x in held)
     library().crane_pack_groups(FORMATS[form], *sources, matrix.size, *shape, strips.ctypes.data, threads())
     return Matrix(form, shape, strips, dtype, dtype == torch.float32)
