@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 
 from crane_app.backends.torch import native
+from crane_app.backends.torch.pages import Pages
 from crane_app.errors import BadCheckpoint
 from crane_app.host import Lying, LyingGroups
 from crane_app.media.files.raw import show, unchanged
 
+CHUNK = 2**26  # bytes
 BREATH = 0.01  # seconds between two looks at how far it is
 SOURCES = 3  # of csrc/crane.h
 ENDED = -1
@@ -47,12 +49,13 @@ class Filling:
 
     def __init__(self) -> None:
         self.left = 0
+        self._pages = Pages(chunk=CHUNK)  # its own: they are given back with the model, whatever else is loaded
         self._wanted: list[tuple[Lying | LyingGroups, native.Matrix]] = []
 
     def add(self, lying: Lying | LyingGroups, dtype: torch.dtype) -> native.Matrix:
         """What `native.takes` says yes to; whole when `run` has ended."""
         form, shape = native.form_of(lying), (lying.shape[0], lying.shape[1])
-        strips = native.WEIGHTS.take(native.nbytes_of(form, shape))
+        strips = self._pages.take(native.nbytes_of(form, shape))
         matrix = native.Matrix(form, shape, strips, dtype, dtype == torch.float32)
         self._wanted.append((lying, matrix))
         self.left += lying.nbytes

@@ -25,11 +25,12 @@ LARGE = hasattr(mmap, "MADV_HUGEPAGE")
 class Pages:
     """Gives out pieces of chunks, side by side; a chunk is given back when none of its pieces is left.
 
-    most: bytes that will be asked for in all, where that is known.
+    most: bytes that will be asked for in all, where that is known. chunk: of one chunk; the larger, the fewer end in a
+    large page of which little is used.
     """
 
-    def __init__(self, most: int = CHUNK):
-        self._size = min(most, CHUNK) if LARGE else 0
+    def __init__(self, most: int | None = None, chunk: int = CHUNK):
+        self._size = min(most or chunk, chunk) if LARGE else 0
         self._chunk: weakref.ref[np.ndarray] | None = None
         self._used = 0
         self._lock = Lock()
