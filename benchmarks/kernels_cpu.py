@@ -3,11 +3,13 @@
     python -m benchmarks.kernels_cpu [--rows 3072] [--columns 1024] [--rounds 7]
 
 Rounds alternate; GB/s are bytes of packed weights, and the share is of what reading alone gives in the same round.
+Reading alone comes first, in large pages and in small ones (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
+import mmap
 import statistics
 import time
 from collections.abc import Callable
@@ -38,6 +40,28 @@ def seconds(product: Callable[[int], object], count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
+def told_reading(threads: int, rounds: int) -> None:
+    """Bytes a second from memory in large and in small pages, by turns."""
+    advice = {"large": "MADV_HUGEPAGE", "small": "MADV_NOHUGEPAGE"}
+    if not all(hasattr(mmap, name) for name in advice.values()):
+        return
+    found: dict[str, list[float]] = {pages: [] for pages in advice}
+    held = {}
+    for pages, name in advice.items():
+        memory = mmap.mmap(-1, COLD, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(getattr(mmap, name))
+        held[pages] = np.frombuffer(memory, np.uint8)
+        held[pages][:] = 1
+    for _ in range(rounds):
+        for pages, each in held.items():
+            read = seconds(lambda _, each=each: native.library().crane_stream(each.ctypes.data, COLD, threads), 1)
+            found[pages].append(COLD / read / 1e9)
+    ratio = statistics.median(a / b for a, b in zip(found["large"], found["small"], strict=True))
+    for pages, rates in found.items():
+        print(f"reading in {pages} pages: {statistics.median(rates):5.1f} GB/s [{min(rates):.1f} - {max(rates):.1f}]")
+    print(f"large pages are {ratio:.2f} times as fast")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=3072)
@@ -47,6 +71,7 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", choices=native.FORMS, default=["Q4_0", "A4_BF16", "Q8_0", "BF16", "F32"])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    told_reading(args.threads, args.rounds)
     stream = native.aligned(COLD)
     stream[:] = 1
     plain = [torch.randn(args.rows, args.columns, dtype=torch.bfloat16) for _ in range(16)]

@@ -1,10 +1,15 @@
 """What is spared on a real-size model: time to the first token of later turns, and tokens that were guessed.
 
     python -m benchmarks.reuse [--model qwen3-0.6b] [--folder ~/.cache/crane-bench] [--backend torch] [--turns 4]
+    python -m benchmarks.reuse --only drafts --model qwen3-1.7b [--draft qwen3-0.6b]
 
 `turns`: each turn of a chat is the one before, its reply and new tokens; with what is kept and without, in turn.
 `guesses`: a text that repeats itself, from which a model of random weights cannot turn away: a bias makes it say one of
 two tokens for ever. Tokens a second with guesses and without, in turn, and how many tokens of the drafts were right.
+`drafts`: a draft model, which costs what it does and of random weights knows nothing of the other. A bias makes both
+say one token, so that all drafts are right: the most that this pair can gain. It makes them say one of two, or nothing
+makes them agree and no draft is right: what is lost before it rests. Tokens a second with it and without in turn, steps
+of the model, and the share that was right; what was said before is not looked up meanwhile.
 `alike`: how many of 32 replies that are made at once are, token for token, what each is alone.
 """
 
@@ -17,7 +22,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from crane_app.engine import sequence
+from crane_app.engine import lookup, sequence
+from crane_app.engine.drafting import Lookups
 from crane_app.engine.engine import Engine
 from crane_app.engine.lookup import Gain
 from crane_app.engine.random_checkpoint import CONFIGS, make
@@ -26,6 +32,7 @@ from crane_app.engine.request import Asked, Part, Piece, Request, Usage
 NEW, REPLY = 120, 40  # tokens of a turn
 BIAS = {100: 100.0, 101: 100.0}
 GUESSED = 200  # tokens of a reply that repeats itself
+AGREED: dict[str, dict[int, float]] = {"always_right": {100: 100.0}, "one_of_two": BIAS, "never_right": {}}
 
 
 def main() -> None:
@@ -35,16 +42,19 @@ def main() -> None:
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument(
-        "--only", choices=["turns", "guesses", "alike"], nargs="+", default=["turns", "guesses", "alike"]
-    )
+    parser.add_argument("--draft", choices=sorted(CONFIGS), default="qwen3-0.6b")
+    parser.add_argument("--tokens", type=int, default=60, help="Of each reply in `drafts`")
+    parts = {"turns": turns, "guesses": guesses, "alike": alike, "drafts": drafts}
+    parser.add_argument("--only", choices=list(parts), nargs="+", default=["turns", "guesses", "alike"])
     args = parser.parse_args()
     engine, found = Engine(), {}
-    events = engine.load(str(make(args.model, args.folder)), "m", args.backend, "cpu", args.dtype)
+    draft = str(make(args.draft, args.folder)) if "drafts" in args.only else None
+    how = args.backend, "cpu", args.dtype
+    events = engine.load(str(make(args.model, args.folder)), "m", *how, draft=draft)
     card = next(e.value for e in events if isinstance(e, Part))
     try:
         for part in args.only:
-            found[part] = {"turns": turns, "guesses": guesses, "alike": alike}[part](engine, args)
+            found[part] = parts[part](engine, args)
     finally:
         engine.close(drain=False)
     print(json.dumps({"model": args.model, "backend": card.backend, "numbers": card.numbers, **found}))
@@ -94,6 +104,31 @@ def guesses(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
     scheduler.gain = Gain()
     medians = {name: round(statistics.median(speeds[on]), 1) for name, on in (("on_tps", True), ("off_tps", False))}
     return {**medians, "drafted": drafted, "right": round(right / max(drafted, 1), 3), "same": len(replies) == 1}
+
+
+def drafts(engine: Engine, args: argparse.Namespace) -> dict[str, Any]:
+    """Each agreement with the draft model and without, twice in turn, as the measured gain has it."""
+    scheduler, look = engine._shelf.get("m").scheduler, lookup.draft
+    drafter = scheduler.ahead
+    lookup.draft = lambda tokens, most: lookup.NOTHING
+    found: dict[str, Any] = {"draft": args.draft, "tokens": args.tokens}
+    for name, bias in AGREED.items():
+        speeds: dict[bool, list[float]] = {True: [], False: []}
+        steps: dict[bool, int] = {True: 0, False: 0}
+        replies, before = set(), (drafter.tried, drafter.right)
+        scheduler.gain = Gain()
+        for on in (False, True) * 2:
+            scheduler.ahead, start = drafter if on else Lookups(), scheduler.steps
+            reply, usage = said(engine, tuple(range(2000, 2030)), args.tokens, temperature=0.0, logit_bias=bias)
+            replies.add(reply)
+            speeds[on].append((args.tokens - 1) / (usage.total_s - usage.first_s))
+            steps[on] += scheduler.steps - start
+        tried, right = drafter.tried - before[0], drafter.right - before[1]
+        found[name] = {"on_tps": round(max(speeds[True]), 2), "off_tps": round(max(speeds[False]), 2)}
+        found[name] |= {"on_steps": steps[True], "off_steps": steps[False], "same": len(replies) == 1}
+        found[name] |= {"tried": tried, "right": round(right / max(tried, 1), 3)}
+    lookup.draft, scheduler.ahead = look, drafter
+    return found
 
 
 def alike(engine: Engine, args: argparse.Namespace) -> str:

@@ -40,6 +40,7 @@ CONDITIONS: dict[str, Callable[[], bool]] = {
     "node": lambda: shutil.which("node") is not None,
     "sox": lambda: shutil.which("sox") is not None,
     "cc": lambda: shutil.which("cc") is not None,
+    "arm emulator": lambda: all(shutil.which(name) for name in ("aarch64-linux-gnu-gcc", "qemu-aarch64")),
     "pyinstaller": lambda: find_spec("PyInstaller") is not None,
     "desktop-file-validate": lambda: shutil.which("desktop-file-validate") is not None,
     "appstreamcli": lambda: shutil.which("appstreamcli") is not None,

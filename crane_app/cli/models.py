@@ -96,7 +96,9 @@ def _offers(as_json: bool) -> int:
 def _info(args: argparse.Namespace) -> int:
     entry = whereabouts.find(args.name)
     if entry is not None:
-        verdict = room.verdict(entry, fit.memory(), settings.now)
+        small = settings.now("draft-model")
+        draft = whereabouts.find(small) if small and entry.job == "chat" else None
+        verdict = room.verdict(entry, fit.memory(), settings.now, draft)
         about = _plain(entry) | {"fit": verdict.fit, "needed": verdict.needed}
         lines = [
             ("architecture", entry.architecture),
@@ -106,6 +108,7 @@ def _info(args: argparse.Namespace) -> int:
             ("numbers", entry.dtype),
             ("licence", entry.licence),
             ("memory", verdict.sentence if entry.nbytes else ""),
+            ("draft model", f"{draft.name}, counted in the memory" if draft is not None else ""),
             ("folder", str(entry.folder)),
             ("note", entry.remark),
             ("problem", entry.problem),

@@ -40,6 +40,9 @@ class Drafts:
     way: Way = Way.PLAIN
 
 
+NONE = Drafts()
+
+
 class Lookups:
     """Drafts from a row's own text. tried, right: tokens of drafts that a model wrote. nbytes: what its rows hold."""
 

@@ -16,9 +16,10 @@ import numpy as np
 LAST = 3  # tokens that must have stood there before
 FIRST, MOST = 4, 16  # tokens of a guess: at first, and when guesses turn out right
 ROWS = 4  # rows in a step up to which its device has time to spare
-AGAIN = 64  # tokens after which what was slower is tried once more
+AGAIN, SELDOM = 64, 1024  # steps after which what was slower is tried once more: at first, and at most
 NOTHING = np.zeros(0, np.int32)
 NEWEST = 0.2  # weight of the newest measurement
+TRIES = 4  # steps of a way after which it is judged
 
 
 def draft(tokens: np.ndarray, most: int) -> np.ndarray:
@@ -47,33 +48,59 @@ class Way(IntEnum):
 
 
 @dataclass
+class Cost:
+    """What steps of one way took, in seconds and in tokens, older ones counting less; how many there were."""
+
+    seconds: float = 0.0
+    tokens: float = 0.0
+    count: int = 0
+
+    def add(self, seconds: float, tokens: int) -> None:
+        self.seconds = (1 - NEWEST) * self.seconds + seconds
+        self.tokens = (1 - NEWEST) * self.tokens + tokens
+        self.count += 1
+
+    def below(self, other: Cost) -> bool:
+        """Whether a token costs less."""
+        return self.seconds * other.tokens < other.seconds * self.tokens
+
+
+@dataclass
 class Gain:
-    """Seconds a token costs in each way, by how many rows decode together; measured as they run."""
+    """What a token costs in each way, by how many rows decode together; measured as they run."""
 
     clock: Callable[[], float] = time.perf_counter
-    _costs: dict[tuple[int, Way], float] = field(default_factory=dict)
+    _costs: dict[tuple[int, Way], Cost] = field(default_factory=dict)
     _refused: dict[Way, int] = field(default_factory=dict)
+    _patience: dict[Way, int] = field(default_factory=dict)
     _guessed: int = 0  # steps since a plain one was measured
     _last: float = 0.0
 
     def worth(self, rows: int, way: Way = Way.FOUND) -> bool:
-        """Whether to guess that way in the next step. What was slower is tried again, and what is faster left out once,
-        so that both costs stay true: the one until it has been measured, the other for a step.
+        """Whether to guess that way in the next step.
+
+        What was slower is tried anew later, and after twice as long each time; what is faster is left out for a step
+        now and then, so that the other cost stays true.
         """
         plain, guessed = self._costs.get((rows, Way.PLAIN)), self._costs.get((rows, way))
         if rows > ROWS or plain is None:
             return False
-        if guessed is None or guessed < plain:
+        if guessed is None or guessed.count < TRIES:
+            return self._guessed < AGAIN
+        if guessed.below(plain):
+            self._patience[way] = AGAIN
             return self._guessed < AGAIN
         self._refused[way] = self._refused.get(way, 0) + 1
-        return self._refused[way] >= AGAIN
+        patience = self._patience.get(way, AGAIN)
+        if self._refused[way] < patience:
+            return False
+        self._refused[way], self._patience[way] = 0, min(2 * patience, SELDOM)
+        del self._costs[rows, way]
+        return True
 
     def note(self, rows: int, way: Way, tokens: int, launched: float) -> None:
         """A step in which rows decode has been read; `launched` is when it was, on our clock."""
         now = self.clock()
-        seconds = (now - max(launched, self._last)) / max(tokens, 1)
+        self._costs.setdefault((rows, way), Cost()).add(now - max(launched, self._last), max(tokens, 1))
         self._last = now
-        before = self._costs.get((rows, way), seconds)
-        self._costs[rows, way] = before + NEWEST * (seconds - before)
-        self._refused[way] = 0
         self._guessed = 0 if way is Way.PLAIN else self._guessed + 1

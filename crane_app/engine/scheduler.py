@@ -16,7 +16,7 @@ from collections.abc import Sequence as Many
 from itertools import chain
 
 from crane_app.contract import BLOCK, Drawn, Runner, Work
-from crane_app.engine.drafting import Draft, Drafts, Lookups
+from crane_app.engine.drafting import NONE, Draft, Lookups
 from crane_app.engine.lookup import NOTHING, Gain
 from crane_app.engine.prefixes import Kept, Prefixes, Reuse, keys
 from crane_app.engine.request import LANES
@@ -202,7 +202,7 @@ class Scheduler:
         for sequence in [s for s in self.running if s.full and s.finish is None]:
             self._grow(sequence)
             self._weigh()
-        drafts = Drafts() if self.gain is None else self.ahead.drafts(self.running, self.gain)
+        drafts = NONE if self.gain is None else self.ahead.drafts(self.running, self.gain)
         plan, prompts = Plan(way=drafts.way), []
         for sequence in self.running:
             if sequence.finish is not None:

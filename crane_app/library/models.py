@@ -58,9 +58,13 @@ def own_folder() -> Path:
     return platformdirs.user_data_path("crane") / "models"
 
 
-def needed_memory(entry: OnDisk, available: int, terms: Terms) -> fit.Verdict:
-    """Whether the model fits into a computer with `available` bytes of memory. terms: how its weights are loaded."""
-    weights = terms.weight(entry.tensors) if entry.tensors else entry.nbytes
+def needed_memory(entry: OnDisk, available: int, terms: Terms, draft: OnDisk | None = None) -> fit.Verdict:
+    """Whether the model, and its draft model, fit into a computer with `available` bytes of memory.
+
+    terms: how their weights are loaded. What a draft model keeps of a conversation is borrowed and needs no room.
+    """
+    both = [each for each in (entry, draft) if each is not None]
+    weights = sum(terms.weight(each.tensors) if each.tensors else each.nbytes for each in both)
     return fit.verdict(weights, entry.cache, available)
 
 

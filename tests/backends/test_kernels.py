@@ -25,7 +25,7 @@ def _here() -> list[str]:
     c = native.library()
     if c is None:
         return []
-    found = [name for name in ("plain", "avx2", "avx512", "avx512_bf16") if c.crane_choose(name.encode())]
+    found = [name for name in native.KERNELS if c.crane_choose(name.encode())]
     c.crane_choose(b"")
     return found
 

@@ -21,6 +21,7 @@ from tests.engine.test_loading_gguf import wide
 from tests.gguf_checkpoint import write_gguf
 from tests.library.hub import CONFIG, Drop, Hold, Hub, Say, sha256
 from tests.library.test_models_on_disk import write
+from tests.models.scramble import golden
 
 REPO = "Qwen/Qwen3-0.6B"
 NAME = "model.safetensors"
@@ -138,6 +139,16 @@ def test_info_tells_what_a_gguf_file_takes_loaded_as_the_settings_say(
     about = as_json(capsys, "info", str(file))
     taken = load(file, backend_name, "cpu", "float32").nbytes
     assert about["needed"] - about["cache"] - fit.RUNTIME == pytest.approx(taken, rel=0.02)
+
+
+def test_info_counts_the_weights_of_a_draft_model(capsys, tmp_path, monkeypatch):
+    large, small = (golden("qwen3").write(tmp_path / name) for name in ("large", "small"))
+    alone = as_json(capsys, "info", str(large))["needed"]
+    monkeypatch.setenv("CRANE_DRAFT_MODEL", str(small))
+    about = as_json(capsys, "info", str(large))
+    loaded = load(small, "torch", "cpu")
+    assert about["needed"] - alone == loaded.nbytes
+    assert "small, counted in the memory" in said(capsys, "info", str(large))[1]
 
 
 def test_info_asks_the_hub_for_what_is_not_here(hub, capsys):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,6 +97,14 @@ def test_this_machine_is_looked_at_in_all_its_parts():
     names = {finding.name for finding in machine.findings()}
     assert names >= {"python", "backend mlx", "backend torch", "numpy", "system voice", "memory", "disk"}
     assert names >= {"screen", "font: Japanese", "font: emoji", "downloaded models"}
+
+
+@pytest.mark.parametrize("kernels", ["neon_i8mm", "avx2"])
+def test_the_kernels_that_run_are_named(monkeypatch, kernels):
+    cpu = SimpleNamespace(device=SimpleNamespace(kind="cpu", name="a processor"), dtype="bfloat16", kernels=kernels)
+    monkeypatch.setattr(machine.backends, "choose", lambda name: cpu)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert machine._backend("torch").seen == f"cpu (a processor), bfloat16 by default, kernels for {kernels}"
 
 
 def test_everything_missing_has_a_price_or_a_remedy(monkeypatch):

@@ -315,7 +315,7 @@ def test_guessed_is_as_drawn_one_by_one(loaded, every, monkeypatch):
         all_at_once(story, asked)
 
     told = assert_as_alone(loaded, together, asked, every)
-    assert gain.guesses > 8
+    assert gain.guesses >= 8
     assert told.scheduler.evictions > 3 or not every
 
 
@@ -478,7 +478,7 @@ def test_guesses_grammars_choices_and_what_is_kept_among_evictions_are_as_alone(
     assert spelled <= set("abcdefgh")
     assert told.scheduler.evictions > 8
     assert sum(told.sequences[wish].cached > 0 for wish in asked) >= 11
-    assert gain.guesses > 8
+    assert gain.guesses >= 8
 
 
 def crowded(

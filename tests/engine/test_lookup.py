@@ -10,7 +10,7 @@ import pytest
 from crane_app.contract import Drawn, Sampling
 from crane_app.engine import lookup
 from crane_app.engine.loading import load
-from crane_app.engine.lookup import AGAIN, LAST, MOST, ROWS, Gain, Way, draft
+from crane_app.engine.lookup import AGAIN, LAST, MOST, ROWS, SELDOM, TRIES, Gain, Way, draft
 from tests.engine.nulls import VOCABULARY, Always, resolved, table
 from tests.engine.test_engine_invariance import Story, Wish
 from tests.engine.test_scheduler import ROW, World, a_prompt, a_wish
@@ -59,6 +59,13 @@ def measured(plain: float, guessed: float, rows: int = 1) -> Gain:
     return gain
 
 
+def guess(gain: Gain, seconds: float, steps: int, way: Way = Way.FOUND) -> None:
+    for _ in range(steps):
+        launched = gain.clock.now
+        gain.clock.now += seconds
+        gain.note(1, way, 1, launched)
+
+
 def test_what_is_faster_is_done():
     assert measured(0.02, 0.01).worth(1)
     assert not measured(0.01, 0.02).worth(1)
@@ -74,12 +81,29 @@ def test_the_first_steps_are_measured_plain_and_then_a_guess_is_tried():
     assert not gain.worth(2), "nothing is known of two rows"
 
 
-def test_what_was_slower_is_tried_again_now_and_then():
-    """And for as long as it takes: the row's token in flight may have to be read first."""
+def test_what_was_slower_is_tried_anew_after_twice_as_long_each_time():
+    """And until it has been measured: the row's token in flight may have to be read first."""
     gain = measured(0.01, 0.02)
-    for _ in range(3):
-        assert [gain.worth(1) for _ in range(AGAIN + 2)] == [False] * (AGAIN - 1) + [True] * 3
-        gain.note(1, Way.FOUND, 3, gain.clock.now)
+    for wait in (AGAIN, 2 * AGAIN, 4 * AGAIN, 8 * AGAIN, 16 * AGAIN, 16 * AGAIN):
+        assert [gain.worth(1) for _ in range(wait + 3)] == [False] * (wait - 1) + [True] * 4
+        guess(gain, 0.02, TRIES)
+    assert SELDOM == 16 * AGAIN
+    while not gain.worth(1):
+        pass
+    guess(gain, 0.001, TRIES)
+    assert gain.worth(1)
+
+
+def test_one_unlucky_guess_decides_nothing_and_tokens_count_as_many():
+    """Three guesses of four are wrong and take twice as long as a plain step; the fourth gives nine tokens."""
+    gain = measured(0.01, 0.0)
+    del gain._costs[1, Way.FOUND]
+    for tokens in (1, 1, 1, 9):
+        assert gain.worth(1)
+        launched = gain.clock.now
+        gain.clock.now += 0.02
+        gain.note(1, Way.FOUND, tokens, launched)
+    assert gain.worth(1)
 
 
 def test_what_is_faster_is_left_out_now_and_then_so_that_the_other_cost_stays_true():
@@ -98,10 +122,8 @@ def test_each_way_to_guess_is_measured_by_itself():
     gain = measured(0.02, 0.03)
     assert not gain.worth(1)
     assert gain.worth(1, Way.WRITTEN), "never tried"
-    for way, seconds in ((Way.WRITTEN, 0.01), (Way.READING, 9.0)):
-        launched = gain.clock.now
-        gain.clock.now += seconds
-        gain.note(1, way, 1, launched)
+    guess(gain, 0.01, TRIES, Way.WRITTEN)
+    guess(gain, 9.0, TRIES, Way.READING)
     assert gain.worth(1, Way.WRITTEN)
     assert not gain.worth(1)
 

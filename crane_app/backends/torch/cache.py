@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 
 from crane_app.backends.rows import Rows, blocks
-from crane_app.contract import BLOCK, Layout
+from crane_app.backends.torch.pages import Pages
+from crane_app.contract import BLOCK, Layout, Slot
 from crane_app.errors import DeviceLost, NotEnoughMemory
 
 BITS = {
@@ -95,19 +97,19 @@ class Cache(Rows):
 
     def _fresh(self, capacity: int) -> Row:
         """A row with its arrays, all zero."""
-        row = Row(capacity)
+        row, pages = Row(capacity), self._pages(capacity)
         for kept in (row.keys, row.values):
-            kept.extend(None if s.kind == "memory" else self._zeros(s.heads, capacity, s.dim) for s in self.layout)
+            kept.extend(None if s.kind == "memory" else self._zeros(pages, capacity, s) for s in self.layout)
         return row
 
     def _grow(self, row: int, length: int) -> None:
         held, capacity, kept = self.rows[row], blocks(length), self._lengths[row]
         self._afford((capacity - held.capacity) * self.position_nbytes())
         layers = [layer for layer, slot in enumerate(self.layout) if slot.kind != "memory"]
-        held.pointers = None
+        held.pointers, pages = None, self._pages(capacity)
         try:
             for layer in layers:
-                self._widen(held, layer, capacity, kept)
+                self._widen(held, layer, capacity, kept, pages)
         except NotEnoughMemory as error:
             self._narrow(held, layers, kept, error)
             raise
@@ -115,18 +117,19 @@ class Cache(Rows):
 
     def _narrow(self, held: Row, layers: list[int], kept: int, error: NotEnoughMemory) -> None:
         """The layers of a row that could not be widened as they were. DeviceLost if there is not even room for that."""
+        pages = self._pages(held.capacity)
         try:
             for layer in layers:
                 if any(tensors[layer].shape[1] != held.capacity for tensors in (held.keys, held.values)):
-                    self._widen(held, layer, held.capacity, kept)
+                    self._widen(held, layer, held.capacity, kept, pages)
         except NotEnoughMemory:
             raise DeviceLost(f"{error} It cannot go on; send it once more.") from error
 
-    def _widen(self, held: Row, layer: int, capacity: int, kept: int) -> None:
+    def _widen(self, held: Row, layer: int, capacity: int, kept: int, pages: Pages | None) -> None:
         """Give a layer room for more positions; the first `kept` stay."""
         slot = self.layout[layer]
         for tensors in (held.keys, held.values):
-            wider = self._zeros(slot.heads, capacity, slot.dim)
+            wider = self._zeros(pages, capacity, slot)
             wider[:, :kept] = tensors[layer][:, :kept]
             tensors[layer] = wider
 
@@ -175,13 +178,21 @@ class Cache(Rows):
             both = torch.from_numpy(bits).to(self.device).view(k.dtype)
             k[:, : both.shape[2]], v[:, : both.shape[2]] = both[0], both[1]
 
-    def _zeros(self, heads: int, capacity: int, dim: int) -> torch.Tensor:
-        return self._memory(capacity, (heads, capacity, dim), self.dtype)
+    def _pages(self, capacity: int) -> Pages | None:
+        """What a row of so many positions lies in, apart from all others: it is given back with the row."""
+        return Pages(capacity * self.position_nbytes()) if self.device.type == "cpu" else None
 
-    def _memory(self, positions: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def _zeros(self, pages: Pages | None, capacity: int, slot: Slot) -> torch.Tensor:
+        shape = slot.heads, capacity, slot.dim
+        return self._memory(pages, capacity, math.prod(shape) * self.dtype.itemsize).view(self.dtype).view(shape)
+
+    def _memory(self, pages: Pages | None, positions: int, nbytes: int) -> torch.Tensor:
+        """int8 [nbytes], all zero."""
         try:
-            return torch.zeros(shape, dtype=dtype, device=self.device)
-        except RuntimeError as error:  # torch.OutOfMemoryError on CUDA, a plain RuntimeError on CPU
+            if pages is not None:
+                return torch.from_numpy(pages.take(nbytes).view(np.int8))
+            return torch.zeros(nbytes, dtype=torch.int8, device=self.device)
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError on CUDA is a RuntimeError
             raise NotEnoughMemory(f"No memory is left for {positions} positions of this conversation.") from error
 
 
@@ -209,27 +220,27 @@ class Int8Cache(Cache):
         return keys.to(self.dtype), values.to(self.dtype)
 
     def _fresh(self, capacity: int) -> Row:
-        row = Row(capacity)
+        row, pages = Row(capacity), self._pages(capacity)
         for slot in self.layout:
             for kept, scales in ((row.keys, row.key_scales), (row.values, row.value_scales)):
-                found = (None, None) if slot.kind == "memory" else self._both(slot.heads, capacity, slot.dim)
+                found = (None, None) if slot.kind == "memory" else self._both(pages, capacity, slot)
                 kept.append(found[0])
                 scales.append(found[1])
         return row
 
-    def _widen(self, held: Row, layer: int, capacity: int, kept: int) -> None:
+    def _widen(self, held: Row, layer: int, capacity: int, kept: int, pages: Pages | None) -> None:
         slot = self.layout[layer]
         for lists in ((held.keys, held.key_scales), (held.values, held.value_scales)):
-            for tensors, wider in zip(lists, self._both(slot.heads, capacity, slot.dim), strict=True):
+            for tensors, wider in zip(lists, self._both(pages, capacity, slot), strict=True):
                 wider[:, :kept] = tensors[layer][:, :kept]
                 tensors[layer] = wider
 
-    def _both(self, heads: int, capacity: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _both(self, pages: Pages | None, capacity: int, slot: Slot) -> tuple[torch.Tensor, torch.Tensor]:
         """Numbers [G, capacity, D] and scales [G, capacity] in one piece of memory."""
-        count = heads * capacity
-        whole = self._memory(capacity, (count * (dim + self._scale),), torch.int8)
-        numbers, scales = whole[: count * dim], whole[count * dim :]
-        return numbers.view(heads, capacity, dim), scales.view(torch.float32).view(heads, capacity)
+        count = slot.heads * capacity
+        whole = self._memory(pages, capacity, count * (slot.dim + self._scale))
+        numbers, scales = whole[: count * slot.dim], whole[count * slot.dim :]
+        return numbers.view(slot.heads, capacity, slot.dim), scales.view(torch.float32).view(slot.heads, capacity)
 
 
 def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 
 from crane_app.backends.torch.forms import FORMS, GROUPS, LIBRARY, STRIP, named
+from crane_app.backends.torch.pages import Pages
 from crane_app.host import Blocks, Packed, Scheme
 
 FORMATS = {name: number for number, name in enumerate(FORMS)}
 OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+KERNELS = ("plain", "avx2", "avx512", "avx512_bf16", "neon", "neon_dotprod", "neon_i8mm")  # csrc/dispatch.c
 ALIGNED = 64
 PIECE = 2**20  # bytes of a file that are packed at once
-HUGE = 2**21  # bytes above which memory is asked for in huge pages, by numpy
+WEIGHTS = Pages()
 
 
 class _Matrix(ctypes.Structure):
@@ -65,7 +67,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def kernels() -> str | None:
-    """Which kernels run: plain, avx2, avx512 or avx512_bf16; None without the library."""
+    """Which of KERNELS run; None without the library."""
     c = library()
     return None if c is None else c.crane_kernels().decode()
 
@@ -124,7 +126,7 @@ def packed_pieces(form: str, pieces: Iterable[np.ndarray], shape: tuple[int, int
     """The same of rows that come in pieces, each but the last of whole strips, so that they are never all in memory."""
     c, (rows, columns) = library(), shape
     each = c.crane_strip_bytes(FORMATS[form], columns)
-    strips = aligned(-(-rows // STRIP) * each)
+    strips = WEIGHTS.take(-(-rows // STRIP) * each)
     to = strips.ctypes.data
     for piece in pieces:
         piece = np.ascontiguousarray(piece)
@@ -150,7 +152,7 @@ def taken(matrix: Packed, dtype: torch.dtype) -> Matrix:
         rows = max(PIECE * matrix.shape[0] // matrix.nbytes // STRIP, 1) * STRIP
         return packed_pieces(matrix.kind, matrix.pieces(rows), (matrix.shape[0], matrix.shape[1]), dtype)
     c, form, (rows, columns) = library(), GROUPS[matrix.bits, matrix.scales.dtype], matrix.shape
-    strips = aligned(-(-rows // STRIP) * c.crane_strip_bytes(FORMATS[form], columns))
+    strips = WEIGHTS.take(-(-rows // STRIP) * c.crane_strip_bytes(FORMATS[form], columns))
     held = [np.ascontiguousarray(x) for x in matrix.arrays]
     sources = (x.ctypes.data for x in held)
     c.crane_pack_groups(FORMATS[form], *sources, matrix.size, rows, columns, strips.ctypes.data, threads())

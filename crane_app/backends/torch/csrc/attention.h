@@ -1,10 +1,18 @@
 /* Attention of one token over its row's keys and values, over the lanes of whichever file includes this.
 
    Online softmax over BLOCK positions at a time (arXiv 2205.14135): the keys and values of a block are read once for two
-   query heads that share them, and stay near for the next two. Sums depend on the row's own length alone. */
+   query heads that share them, and stay near for the next two. Sums depend on the row's own length alone.
+
+   Keys and values are two streams, left and taken up again with every block, of which the processor foresees too little:
+   the first two heads ask for the next block while they are at this one. */
 #include "strips.h"
 
-enum { BLOCK = 64, MOST_DIM = 256, PAIR = 2 };
+enum { BLOCK = 64, MOST_DIM = 256, PAIR = 2, LINE = 64 };
+
+/* Have the place a block further on fetched into the second cache, which has room for a block more. */
+INLINE void ask_ahead(const uint8_t *place, int size) {
+    for (int k = 0; k < size; k += LINE) __builtin_prefetch(place + BLOCK * size + k, 0, 2);
+}
 
 INLINE v16 v_load_as(int format, const uint8_t *p, int k) {
     if (format == BF16) return v_load_bf16((const uint16_t *)p + k);
@@ -45,14 +53,15 @@ INLINE v16 scales_of(const float *scales, int first, int count) {
 }
 
 /* Scores of `many` queries q [many, dim] with `count` keys, [many][BLOCK]; past the end they are those of the last key.
-   scales: what each query's products are worth. */
+   scales: what each query's products are worth. ahead: the next block follows. */
 INLINE void score(int format, int dim, int many, const float *q, const uint8_t *halves, struct held keys, int count,
-                  const float *scales, float *out) {
+                  const float *scales, int ahead, float *out) {
     int size = dim * held_bytes(format);
     for (int first = 0; first < count; first += 16) {
         v16 sums[PAIR][16];
         for (int p = 0; p < 16; p++) {
             const uint8_t *key = keys.numbers + (int64_t)(first + p < count ? first + p : count - 1) * size;
+            if (ahead) ask_ahead(key, size);
             for (int h = 0; h < many; h++)
                 sums[h][p] = dot_key(format, dim, q + h * dim, halves + 2 * h * half_width(dim), key);
         }
@@ -86,7 +95,7 @@ INLINE float weigh(float *scores, int count, float *most, float *mass) {
 /* out [many, dim] = out * shrink [many] + the values of `count` positions times weights [many][BLOCK]. By pairs, even
    columns stand before odd ones in each 32 of out: parting them anew for every position would cost more. */
 INLINE void gather(int format, int dim, int many, struct held values, int count, const float *weights,
-                   const float *shrink, float *out) {
+                   const float *shrink, int ahead, float *out) {
     int size = dim * held_bytes(format);
     for (int first = 0; first < dim; first += 128) {
         v16 sum[PAIR][8];
@@ -96,6 +105,7 @@ INLINE void gather(int format, int dim, int many, struct held values, int count,
                 sum[h][k] = v_mul(v_load(out + h * dim + first + 16 * k), v_set(shrink[h]));
         for (int p = 0; p < count; p++) {
             const uint8_t *value = values.numbers + (int64_t)p * size;
+            if (ahead && !first) ask_ahead(value, size);
             float worth = format == I8 ? values.scales[p] : 1;
             for (int k = 0; k < wide && by_pairs(format, dim); k += 2) {
                 b64 pairs = b_load(value + 2 * first + 32 * k);
@@ -118,11 +128,12 @@ INLINE void gather(int format, int dim, int many, struct held values, int count,
 }
 
 INLINE void attend_block(int format, int dim, int many, const float *q, const uint8_t *halves, struct held keys,
-                         struct held values, int count, const float *scales, float *most, float *mass, float *out) {
+                         struct held values, int count, const float *scales, int ahead, float *most, float *mass,
+                         float *out) {
     float weights[PAIR * BLOCK], shrink[PAIR];
-    score(format, dim, many, q, halves, keys, count, scales, weights);
+    score(format, dim, many, q, halves, keys, count, scales, ahead, weights);
     for (int h = 0; h < many; h++) shrink[h] = weigh(weights + h * BLOCK, count, most + h, mass + h);
-    gather(format, dim, many, values, count, weights, shrink, out);
+    gather(format, dim, many, values, count, weights, shrink, ahead, out);
 }
 
 /* A query [dim] as its products with keys of this format need it; gives what one of their units is worth. */
@@ -159,13 +170,14 @@ INLINE void attend_in(int format, int dim, const float *q, int heads, struct hel
         int here = first + count - place < BLOCK ? first + count - place : BLOCK;
         struct held key = held_from(keys, place, size), value = held_from(values, place, size);
         for (int h = 0; h < heads; h += PAIR) {
+            int ahead = !h && place + BLOCK < first + count;
             const float *own = q + h * dim;
             const uint8_t *half = (const uint8_t *)(halves + h * wide);
             float *y = out + h * dim;
             if (h + 1 < heads)
-                attend_block(format, dim, 2, own, half, key, value, here, scales + h, most + h, mass + h, y);
+                attend_block(format, dim, 2, own, half, key, value, here, scales + h, ahead, most + h, mass + h, y);
             else
-                attend_block(format, dim, 1, own, half, key, value, here, scales + h, most + h, mass + h, y);
+                attend_block(format, dim, 1, own, half, key, value, here, scales + h, ahead, most + h, mass + h, y);
         }
     }
     for (int h = 0; h < heads; h++) {

@@ -1,11 +1,22 @@
 /* Which kernels this processor runs: the widest it has, or the one that is asked for by name. */
 #include "kernels.h"
 
+#include "arm.h"
+
 #include <string.h>
 
 static const struct kernels *const known[] = {
 #if defined(__x86_64__)
     &kernels_avx512_bf16, &kernels_avx512, &kernels_avx2,
+#endif
+#if defined(WITH_I8MM)
+    &kernels_neon_i8mm,
+#endif
+#if defined(WITH_DOTPROD)
+    &kernels_neon_dotprod,
+#endif
+#if defined(__aarch64__)
+    &kernels_neon,
 #endif
     &kernels_plain,
 };
@@ -22,6 +33,15 @@ static int runs(const struct kernels *which) {
     if (which == &kernels_avx512) return wide;
     if (which == &kernels_avx2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
+#if defined(WITH_I8MM)
+    if (which == &kernels_neon_i8mm) return arm_has_dotprod() && arm_has_i8mm();
+#endif
+#if defined(WITH_DOTPROD)
+    if (which == &kernels_neon_dotprod) return arm_has_dotprod();
+#endif
+#if defined(__aarch64__)
+    if (which == &kernels_neon) return 1;
 #endif
     return which == &kernels_plain;
 }

@@ -30,6 +30,7 @@ struct kernels {
 };
 
 extern const struct kernels kernels_plain, kernels_avx2, kernels_avx512, kernels_avx512_bf16;
+extern const struct kernels kernels_neon, kernels_neon_dotprod, kernels_neon_i8mm;
 extern const struct kernels *kernels;
 
 #endif

@@ -1,4 +1,4 @@
-/* Sixteen lanes in portable C: the twin that defines what the other two files of this name must give.
+/* Sixteen lanes in portable C: the twin that defines what the other files of this name must give.
 
    v: float lanes. w: int32 lanes. b: 64 bytes. Products of integers are exact everywhere; sums of floats differ in how
    often they round. */
@@ -81,7 +81,7 @@ INLINE v16 v_of_w(w16 x) { v16 y; EACH y.at[i] = (float)x.at[i]; return y; }
 INLINE v16 v_load_i8(const int8_t *p) { v16 y; EACH y.at[i] = p[i]; return y; }
 INLINE v16 v_load_u8(const uint8_t *p) { v16 y; EACH y.at[i] = p[i]; return y; }
 
-/* Sums in halves: the order of all three files. */
+/* Sums in halves: the order of all these files. */
 INLINE float v_sum(v16 x) {
     for (int n = 8; n; n /= 2)
         for (int i = 0; i < n; i++) x.at[i] += x.at[i + n];
@@ -109,7 +109,8 @@ INLINE b64 b_or(b64 a, b64 b) { for (int i = 0; i < 64; i++) a.at[i] |= b.at[i];
 INLINE b64 b_right(b64 a, int bits, uint8_t mask) { for (int i = 0; i < 64; i++) a.at[i] = a.at[i] >> bits & mask; return a; }
 INLINE b64 b_left(b64 a, int bits, uint8_t mask) { for (int i = 0; i < 64; i++) a.at[i] = (uint8_t)(a.at[i] << bits) & mask; return a; }
 
-/* acc + the product of four unsigned bytes a lane with the four signed bytes of x. */
+/* acc + the product of four unsigned bytes a lane with the four signed bytes of x. Only dot_bytes has bytes above 127, and
+   where that matters it is in the file of the lanes. */
 INLINE w16 w_dot4(w16 acc, b64 a, int32_t x) {
     int8_t four[4];
     memcpy(four, &x, 4);

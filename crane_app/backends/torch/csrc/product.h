@@ -169,6 +169,7 @@ INLINE void dot_q5_0(const uint8_t *strip, int columns, int n, const uint8_t *co
         }
 }
 
+#ifndef LANES_DOT_BYTES
 /* 32 columns of 8-bit integers. */
 INLINE w16 dot_bytes(const uint8_t *bytes, const int32_t *four, w16 even) {
     w16 odd = w_set(0);
@@ -178,6 +179,7 @@ INLINE w16 dot_bytes(const uint8_t *bytes, const int32_t *four, w16 even) {
     }
     return w_add(even, odd);
 }
+#endif
 
 INLINE void dot_q8_0(const uint8_t *strip, int columns, int n, const uint8_t *const *x, v16 *sum) {
     for (int r = 0; r < n; r++) sum[r] = v_set(0);

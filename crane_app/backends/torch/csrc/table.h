@@ -21,5 +21,6 @@ static int64_t stream(const uint8_t *bytes, int64_t size) {
     return words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7];
 }
 
-#define TABLE(NAME) \
-    const struct kernels kernels_##NAME = {#NAME, product, expand, prepare, rms_norm, add, swiglu, rope, keep, best, attend, stream};
+#define TABLE(NAME) TABLE_WITH(NAME, product)
+#define TABLE_WITH(NAME, PRODUCT) \
+    const struct kernels kernels_##NAME = {#NAME, PRODUCT, expand, prepare, rms_norm, add, swiglu, rope, keep, best, attend, stream};
