@@ -105,7 +105,8 @@ def _check(item: Work, start: int, new: int, room: int, vocabulary: int | None) 
         raise ValueError(f"row {item.row} gives {len(item.given)} tokens for its {item.logits} logits")
     if vocabulary is None:
         return
-    if item.draw is not None and any(not 0 <= i < vocabulary for i in item.draw.logit_bias):
+    bias = item.draw.logit_bias if item.draw is not None else None
+    if bias and any(not 0 <= i < vocabulary for i in bias):
         raise ValueError(f"row {item.row}: its logit bias names a token outside the vocabulary of {vocabulary}")
     if item.allowed is not None:
         _check_allowed(item, vocabulary)

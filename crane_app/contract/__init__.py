@@ -70,9 +70,9 @@ class Sampling:
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Work:
-    """What one row does in one step.
+    """What one row does in one step. Not frozen, like what else is made for each row of each step: six times as fast.
 
     tokens: int32 [L]; None is one token, the one that the step before drew for this row.
     singly: they run as L spans of one token, each as it would in a step of its own, which is how generated tokens are
@@ -108,7 +108,7 @@ class Work:
     given: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Span:
     """The part of a step that belongs to one row: cached length before, new tokens, index of the first in [N]."""
 
@@ -274,7 +274,7 @@ class Listener(Model, Protocol):
         """How many tokens speech of this length can have; without it, noise is transcribed for ever."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Drawn:
     """One drawn token of a work: its log-probability and the likeliest (id, log-probability) pairs, best first."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from crane_app.engine.loading import How
 from crane_app.engine.memory import Thing
+from crane_app.engine.pairing import MARK
 from crane_app.engine.request import ModelCard, Parting
 from crane_app.errors import NotEnoughMemory
 from crane_app.library.fit import human
@@ -110,9 +111,14 @@ class Planner:
 
     def told(self, room: str, since: float) -> Iterator[str]:
         """What a person should know about a load: a sentence if others went for it since then."""
-        went = [f"{name} ({human(n)})" for name, n, what, when in self._partings if what == room and when >= since]
-        if went:
-            yield f"To make room, {' and '.join(went)} left the memory; asked for again, they are loaded again."
+        went = [(name, human(n)) for name, n, what, when in self._partings if what == room and when >= since]
+        models, drafts = (
+            [f"{name} ({size})" for name, size in went if name.endswith(MARK) is so] for so in (False, True)
+        )
+        if models:
+            yield f"To make room, {' and '.join(models)} left the memory; asked for again, they are loaded again."
+        if drafts:
+            yield f"To make room, {' and '.join(drafts)} left the memory: answers stay as they are, and come slower."
 
     def forget(self, name: str) -> None:
         """It was given back by hand: nothing that was wished for it holds any more."""

@@ -114,7 +114,7 @@ class Job:
     id: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Piece:
     """New output of one choice: text that is certain (may be empty), the tokens behind it, their logprobs if asked.
 

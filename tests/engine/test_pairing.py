@@ -170,7 +170,9 @@ def test_a_draft_model_is_the_first_that_goes_also_in_the_midst_of_an_answer(lim
     made.pin("large")
     made._shelf.get("large").scheduler.gain = Always()
     stream = made.submit(Request("large", tokens=PROMPT, asked=LONG))
-    load(made, third, backend_name)
+    (note,) = [each for each in load(made, third, backend_name).notes if "left the memory" in each]
+    assert "large (draft model)" in note
+    assert "come slower" in note
     assert tokens_of(events(stream)[0]) == want
     assert sorted(each.name for each in made.models()) == ["large", "third"]
     assert drafts(made) == []

@@ -91,6 +91,26 @@ def test_the_first_signal_lets_answers_end_and_the_second_does_not(folder, runni
     assert again.process.wait(30) == 0
 
 
+def test_a_draft_model_goes_ahead_and_is_told(folder, tmp_path):
+    """By its flag, in the engine's own process; what it borrowed is back when nothing is under way."""
+    small = write_chat(tmp_path / "small", context=100_000)
+    serving = Process("--model-path", str(folder), "--draft-model", str(small))
+    try:
+        assert httpx.get(f"{serving.url}/model_info").json()["draft_model"] == str(small)
+        body = {"messages": HELLO, "max_tokens": 80, "ignore_eos": True, "temperature": 0}
+        assert httpx.post(f"{serving.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+        httpx.post(f"{serving.url}/flush_cache", timeout=60)
+        told = httpx.get(f"{serving.url}/v1/stats").json()["engine"]
+        (draft,) = [each for each in told["held"] if each["job"] == "draft"]
+        assert (draft["name"], draft["kv_bytes"]) == ("tiny (draft model)", 0)
+        assert told["kv_bytes"] == 0
+        assert told["weights_bytes"] == 2 * draft["bytes"] > 0
+        assert told["drafted_tokens"] >= told["accepted_tokens"] >= 0
+        assert "crane_spec_decode_num_draft_tokens_total" in httpx.get(f"{serving.url}/metrics").text
+    finally:
+        serving.end()
+
+
 def test_the_engines_death_is_told_and_the_next_request_finds_another(folder):
     """SIGKILL under way: an error event, then the same answer as before from a new engine."""
     serving = Process("--model-path", str(folder))
@@ -119,6 +139,11 @@ def refusal(capsys, *flags: str) -> str:
 
     assert main(["serve", *flags], server=never) == 1
     return capsys.readouterr().err
+
+
+def test_a_draft_model_without_a_model_that_writes_is_refused(capsys, folder, monkeypatch):
+    monkeypatch.delenv("CRANE_MODEL", raising=False)
+    assert "Name that with --model" in refusal(capsys, "--speech-model", str(folder), "--draft-model", str(folder))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
    Online softmax over BLOCK positions at a time (arXiv 2205.14135): the keys and values of a block are read once for two
    query heads that share them, and stay near for the next two. Sums depend on the row's own length alone.
 
-   Keys and values are two streams, left and taken up again with every block, of which the processor foresees too little:
-   the first two heads ask for the next block while they are at this one. */
+   Where more than two heads share a block, the first two ask for the next one: it comes while the others are at this one.
+   For two alone there is nothing to fill the time with, and what the processor foresees by itself comes sooner. */
 #include "strips.h"
 
 enum { BLOCK = 64, MOST_DIM = 256, PAIR = 2, LINE = 64 };
@@ -170,7 +170,7 @@ INLINE void attend_in(int format, int dim, const float *q, int heads, struct hel
         int here = first + count - place < BLOCK ? first + count - place : BLOCK;
         struct held key = held_from(keys, place, size), value = held_from(values, place, size);
         for (int h = 0; h < heads; h += PAIR) {
-            int ahead = !h && place + BLOCK < first + count;
+            int ahead = !h && heads > PAIR && place + BLOCK < first + count;
             const float *own = q + h * dim;
             const uint8_t *half = (const uint8_t *)(halves + h * wide);
             float *y = out + h * dim;
