@@ -59,8 +59,9 @@ def agrees(path: Path, backend: str, dtype: str, quantize: str | None = None) ->
         arrays[where] = max(nbytes, arrays.get(where, 0))
     assert loaded.nbytes == pytest.approx(sum(arrays.values()), rel=0.01)
     if mx is not None:
-        # Which counts pieces of memory as large as the system gave them, a little more for such small arrays.
-        assert loaded.nbytes == pytest.approx(mx.get_active_memory() - before, rel=0.05)
+        # Which counts pieces of memory as large as the system gave them, a little more for such small arrays, and what
+        # other tests left behind or gave back meanwhile.
+        assert loaded.nbytes == pytest.approx(mx.get_active_memory() - before, rel=0.05, abs=2**17)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -26,7 +26,8 @@ from crane_app.engine.sequence import Sequence
 from tests.engine.nulls import PIECES, Always, Letters
 from tests.models.scramble import golden
 
-CASES = ["near_flat", "near_flat, int8", *(pytest.param(case, marks=pytest.mark.soak) for case in ("qwen3", "mistral"))]
+LONG = "near_flat, int8", "qwen3", "mistral"
+CASES = ["near_flat", *(pytest.param(case, marks=pytest.mark.soak) for case in LONG)]
 CONTEXT = 2048
 PENALTIES = {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.2, "repeat_last_n": 9}
 SAMPLINGS = [

@@ -65,12 +65,12 @@ def test_nothing_yet_invites(qtbot, models, shelf):
 
 
 def test_a_packed_file_takes_what_the_chosen_library_makes_of_it(models, shelf, preferences):
-    # GIVEN a file of 10^9 numbers in Q5_K, which MLX multiplies by as they are
+    # GIVEN a file of 10^9 numbers in Q5_K, which MLX has in groups of 32 with two scales of 4 bytes each
     stored = Stored((10**6, 1024), "float32", Scheme("Q5_K"))
     preferences.set("backend", "mlx")
     shelf.put(on_disk(nbytes=4 * 176 * 10**6, cache=0, tensors=((stored, 1),)))
-    # THEN its card says the size of 4 blocks of 176 bytes in a million rows, and what Crane takes beside it
-    assert "It needs about 1.1 GB" in models.cards[QWEN].fits.text()
+    # THEN its card says 7 bits for each number, and what Crane takes beside it
+    assert "It needs about 1.3 GB" in models.cards[QWEN].fits.text()
     # WHEN PyTorch is to compute, which unpacks that
     preferences.set("backend", "torch")
     preferences.set("dtype", "bfloat16")
