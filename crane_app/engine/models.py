@@ -28,6 +28,7 @@ from crane_app.engine.steps import known
 from crane_app.engine.storing import Stored, Writer
 from crane_app.engine.tracking import Tracked
 from crane_app.errors import ModelNotFound, NotEnoughMemory
+from crane_app.media.freed import give_back
 
 log = logging.getLogger(__name__)
 
@@ -354,10 +355,11 @@ class Shelf:
         return any(shelved.scheduler.stored.owes for shelved in self)
 
     def trim(self) -> None:
-        """Drop the prefixes kept for reuse, and give back what the tensor libraries hold in reserve."""
+        """Drop the prefixes kept for reuse, and give back what all libraries hold in reserve."""
         for shelved in self:
             shelved.scheduler.forget()
             shelved.loaded.backend.trim()
+        give_back()
 
     def cards(self) -> list[ModelCard]:
         return [shelved.card for shelved in self]
