@@ -164,7 +164,7 @@ def test_a_worker_waits_for_the_one_before_it_even_when_that_is_cancelled(qtbot)
     assert order == ["first ends", "third"]
 
 
-def test_stopping_all_is_bounded_and_tells_when_one_hangs(qtbot):
+def test_stopping_all_is_bounded_and_tells_when_one_hangs(qtbot, caplog):
     # GIVEN a worker that hangs and whose maker forgot it
     go_on = threading.Event()
 
@@ -180,6 +180,7 @@ def test_stopping_all_is_bounded_and_tells_when_one_hangs(qtbot):
     # THEN it took no longer than allowed, and later everything ends quietly
     assert not stopped
     assert time.monotonic() - begun < 1
+    assert "go_on.wait(10)" in caplog.text
     go_on.set()
     assert stop_all(5)
     gone(qtbot)
