@@ -77,8 +77,7 @@ class AutoTokenizer:
 
     def get_token(self, token: str) -> int | None:
         """The id of a token by its exact text, `<|im_end|>` or the like; None if there is none."""
-        found: int | None = self._tokenizer._library.token_to_id(token)
-        return found
+        return self._tokenizer.id_of(token)
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """The ids of a text, whose markup counts as such; without `special` it is plain text that somebody typed."""

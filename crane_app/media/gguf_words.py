@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from crane_app.errors import BadCheckpoint, Unsupported
 from crane_app.media.files.gguf import Gguf
-from crane_app.media.files.gguf_header import Texts
-from crane_app.media.freed import give_back
-from crane_app.media.word_splits import SAME, SPLITTINGS, UNNAMED
+from crane_app.media.files.gguf_header import NO_TEXTS, Texts
+from crane_app.media.growing import TWICE, Growing, fault
+from crane_app.media.word_splits import SAME, SPLITTINGS, UNNAMED, Splitting
 
 UNKNOWN, CONTROL, USER, UNUSED = 2, 3, 4, 5  # gguf-py, TokenType
-MOST_TOKENS = 1 << 22
 PADDING = re.compile(r"\[PAD\d+\]")  # rows of the table that no token has; the converter names them so
 NAMED = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 
@@ -31,11 +30,9 @@ class Told:
     def __init__(self, gguf: Gguf) -> None:
         self.file, self.metadata = gguf.folder, gguf.metadata
         tokens = self._find("tokens")
-        if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not len(tokens):
+        if not isinstance(tokens, Texts) or not len(tokens):
             self.refuse("has no tokenizer in its metadata; ids still work (--tokens)")
-        if len(tokens) > MOST_TOKENS or not isinstance(tokens[0], str):
-            self.refuse(f"has {len(tokens)} tokens that cannot be those of a tokenizer")
-        self.texts: Sequence[str] = tokens
+        self.texts = tokens
 
     def refuse(self, fault: str) -> NoReturn:
         raise BadCheckpoint(f"{self.file}: {fault}")
@@ -62,25 +59,21 @@ class Told:
 
 
 class Vocabulary(Told):
-    """The tokens of a file by id, checked: texts and kinds. size: the largest id that is no padding, + 1."""
+    """The tokens of a file by id, with their kinds. size: the largest id that is no padding, + 1. shown: bool, which
+    are no padding.
+    """
 
     def __init__(self, gguf: Gguf) -> None:
         super().__init__(gguf)
-        self.texts = tokens = list(self.texts)
         kinds = self._find("token_type")
         if kinds is None:
-            kinds = np.ones(len(tokens), np.int32)
-        if not isinstance(kinds, np.ndarray) or kinds.shape != (len(tokens),):
+            kinds = np.ones(len(self.texts), np.int32)
+        if not isinstance(kinds, np.ndarray) or kinds.shape != (len(self.texts),):
             self.refuse("does not say of each token what kind it is (tokenizer.ggml.token_type)")
         self.kinds = kinds
-        padding = [id for id in self.of(UNUSED) if PADDING.fullmatch(self.texts[id])]
-        shown = np.ones(len(tokens), bool)
-        shown[padding] = False
-        self.size = int(shown.nonzero()[0].max(initial=-1)) + 1
-        ids = zip(tokens, range(len(tokens)), strict=True)
-        self.ids = dict(compress(ids, shown.tolist()) if padding else ids)
-        if len(self.ids) + len(padding) < len(tokens):
-            self.refuse("gives two ids to one token")
+        self.shown = np.ones(len(kinds), bool)
+        self.shown[[id for id in self.of(UNUSED) if PADDING.fullmatch(self.texts[id])]] = False
+        self.size = int(self.shown.nonzero()[0].max(initial=-1)) + 1
 
     def of(self, *kinds: int) -> list[int]:
         """Ids of the tokens of these kinds, in their order."""
@@ -96,22 +89,21 @@ class Vocabulary(Told):
 
 
 def tokenizer(gguf: Gguf) -> tuple[Any, dict[str, Any], int]:
-    """The library's tokenizer, what tokenizer_config.json would say, and the largest id + 1.
+    """The library's tokenizer or one that grows, what tokenizer_config.json would say, and the largest id + 1.
 
     Raises BadCheckpoint and Unsupported.
     """
     vocabulary = Vocabulary(gguf)
-    give_back()  # the library takes most of what a load takes beside the weights
     model = vocabulary.find("model", str, "none")
     if model == "gpt2":
-        library, bos = _byte_level(vocabulary, gguf.metadata.get("general.architecture"))
+        words, bos = _byte_level(vocabulary, gguf.metadata.get("general.architecture"))
     elif model == "llama":
-        library, bos = _sentence_pieces(vocabulary), True
+        words, bos = _sentence_pieces(vocabulary), True
     else:
         raise Unsupported(f"{gguf.folder}: has a tokenizer of the kind {model!r:.40}; Crane knows gpt2 and llama")
     named: dict[str, Any] = dict(vocabulary.named())
     named["add_bos_token"] = vocabulary.find("add_bos_token", bool, bos) and "bos_token" in named
-    return library, named, vocabulary.size
+    return words, named, vocabulary.size
 
 
 def templates(gguf: Gguf) -> tuple[dict[str, str], dict[str, str]]:
@@ -124,11 +116,8 @@ def templates(gguf: Gguf) -> tuple[dict[str, str], dict[str, str]]:
     return kept, Told(gguf).named() if "tokenizer.ggml.tokens" in told else {}
 
 
-def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
+def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Growing, bool]:
     """Byte-level BPE, and whether its texts begin with a token of their own."""
-    import tokenizers
-    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
-
     name = vocabulary.find("pre", str, "default")
     name = UNNAMED.get(architecture, name) if name == "default" else SAME.get(name, name)
     splitting = SPLITTINGS.get(name)
@@ -137,11 +126,24 @@ def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
             f"{vocabulary.file}: splits texts in a way called {name!r:.40} (tokenizer.ggml.pre), which Crane does not "
             f"know. It knows: {', '.join(SPLITTINGS)}."
         )
-    merges = vocabulary.metadata.get("tokenizer.ggml.merges", ())
-    pairs = merges.pairs() if isinstance(merges, Texts) else None if len(merges) else ()
-    if pairs is None:
+    texts = vocabulary.metadata.get("tokenizer.ggml.merges", NO_TEXTS)
+    merges = texts.pairs() if isinstance(texts, Texts) else None
+    if merges is None:
         vocabulary.refuse("has merges that are not two tokens each (tokenizer.ggml.merges)")
-    library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, pairs, ignore_merges=splitting.whole))
+    if wrong := fault(vocabulary.texts, vocabulary.shown, merges):
+        vocabulary.refuse(wrong)
+    added = vocabulary.added((CONTROL,))
+    held = np.isin(vocabulary.kinds, (CONTROL, USER))
+    make = partial(_library, splitting, added)
+    return Growing(vocabulary.texts, vocabulary.shown, held, merges, make), splitting.bos
+
+
+def _library(splitting: Splitting, added: list[Any], ids: dict[str, int], merges: Sequence[tuple[str, str]]) -> Any:
+    """The library's tokenizer of some tokens."""
+    import tokenizers
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+    library = tokenizers.Tokenizer(models.BPE(ids, merges, ignore_merges=splitting.whole))
     if splitting.nfc:
         library.normalizer = normalizers.NFC()
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if splitting.digits else []
@@ -149,8 +151,8 @@ def _byte_level(vocabulary: Vocabulary, architecture: Any) -> tuple[Any, bool]:
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splitting.gpt2))
     library.pre_tokenizer = pre_tokenizers.Sequence(steps)
     library.decoder = decoders.ByteLevel()
-    library.add_tokens(vocabulary.added((CONTROL,)))
-    return library, splitting.bos
+    library.add_tokens(added)
+    return library
 
 
 def _sentence_pieces(vocabulary: Vocabulary) -> Any:
@@ -164,10 +166,12 @@ def _sentence_pieces(vocabulary: Vocabulary) -> Any:
     unknown = vocabulary.named().get("unk_token")
     if unknown is None:
         unknown = next((vocabulary.texts[id] for id in vocabulary.of(UNKNOWN)), None)
-    pairs = list(_merges(vocabulary, scores))
-    library = tokenizers.Tokenizer(
-        models.BPE(vocabulary.ids, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    )
+    texts = list(vocabulary.texts)
+    ids = {texts[id]: id for id in np.flatnonzero(vocabulary.shown).tolist()}
+    if len(ids) < np.count_nonzero(vocabulary.shown):
+        vocabulary.refuse(TWICE)
+    pairs = list(_merges(texts, vocabulary.of(1), scores))
+    library = tokenizers.Tokenizer(models.BPE(ids, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     prefix = vocabulary.find("add_space_prefix", bool, True)
     start = [normalizers.Prepend("▁")] if prefix else []
     library.normalizer = normalizers.Sequence([*start, normalizers.Replace(" ", "▁")])
@@ -177,15 +181,14 @@ def _sentence_pieces(vocabulary: Vocabulary) -> Any:
     return library
 
 
-def _merges(vocabulary: Vocabulary, scores: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Every way in which a piece is two others, the best piece first.
+def _merges(texts: list[str], normal: list[int], scores: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Every way in which one of the `normal` pieces is two others, the best piece first.
 
     Of equal scores the piece that was listed first, and of its ways the one whose parts were.
     """
-    normal = vocabulary.of(1)
-    ids = {vocabulary.texts[id]: id for id in normal}
+    ids = {texts[id]: id for id in normal}
     for id in sorted(normal, key=lambda id: (-scores[id], id)):
-        text = vocabulary.texts[id]
+        text = texts[id]
         ways = ((text[:cut], text[cut:]) for cut in range(1, len(text)))
         yield from sorted(
             (way for way in ways if way[0] in ids and way[1] in ids), key=lambda w: (ids[w[0]], ids[w[1]])

@@ -19,6 +19,7 @@ from typing import Any
 from crane_app.errors import BadCheckpoint, CraneError, Unsupported
 from crane_app.media import gguf_words
 from crane_app.media.files.gguf import Gguf, holds_gguf
+from crane_app.media.growing import LONG, Growing
 from crane_app.media.word_splits import QWEN2_WORDS
 
 FILE_LIMIT = 100 << 20  # bytes; a tokenizer.json of 150,000 tokens has some 14 MB
@@ -41,7 +42,8 @@ class Tokenizer:
     """
 
     def __init__(self, library: Any, file: Path, config: dict[str, Any], size: int | None = None) -> None:
-        self._library = library
+        self._growing = library if isinstance(library, Growing) else None
+        self._library = library = library.library if isinstance(library, Growing) else library
         self._file = file
         self._lock = threading.Lock()
         library.no_truncation()
@@ -60,8 +62,9 @@ class Tokenizer:
         markup = {id: token for id, token in added.items() if token.special or not WORDS.fullmatch(token.content)}
         # `encode_special_tokens` holds back special tokens only, so all markup is made special; what was
         # special in the files is noted above, and matching does not depend on it otherwise.
-        library.add_special_tokens([_as_special(token) for token in markup.values()])
-        self._markup = frozenset(markup) - set(self._ids("\U0010fffd", special=False))
+        self._special = [_as_special(token) for token in markup.values()]
+        library.add_special_tokens(self._special)
+        self._markup = frozenset(markup) - set(self._encoded("\U0010fffd", special=False))
 
     @classmethod
     def open(cls, folder: Path) -> Tokenizer:
@@ -112,10 +115,15 @@ class Tokenizer:
 
         Ids that only one of them has do not count.
         """
-        ours, theirs = ({id: token for token, id in each._library.get_vocab().items()} for each in (self, other))
+        ours, theirs = ({id: token for token, id in each._all().get_vocab().items()} for each in (self, other))
         return next(
             ((i, ours[i], theirs[i]) for i in sorted(ours.keys() & theirs.keys()) if ours[i] != theirs[i]), None
         )
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its exact text; None if there is none."""
+        found: int | None = self._library.token_to_id(token)
+        return self._all().token_to_id(token) if found is None else found
 
     def piece(self, id: int, first: bool, special: bool = False) -> bytes | None:
         """The bytes an id stands for, maybe a part of a character; None when it stands for nothing.
@@ -132,7 +140,8 @@ class Tokenizer:
         return self._pieces[key]
 
     def _spelled(self, id: int, first: bool) -> bytes | None:
-        token: str | None = self._library.id_to_token(id)
+        growing = self._growing
+        token: str | None = growing.text(id) if growing else self._library.id_to_token(id)
         if token is None:
             return None
         piece = token.encode()
@@ -143,9 +152,36 @@ class Tokenizer:
     def _ids(self, text: str, special: bool) -> list[int]:
         # The mode is state of the library's object. Of its methods only this one encodes without the GIL.
         with self._lock:
-            self._library.encode_special_tokens = not special
-            ids: list[int] = self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            if self._growing and len(text) > LONG:
+                self._growing.take_all()
+                self._grown()
+            ids = self._encoded(text, special)
+            if self._growing and self._growing.take(ids):
+                self._grown()
+                ids = self._encoded(text, special)
         return ids
+
+    def _encoded(self, text: str, special: bool) -> list[int]:
+        self._library.encode_special_tokens = not special
+        ids: list[int] = self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return ids
+
+    def _all(self) -> Any:
+        """The library's tokenizer with all tokens."""
+        with self._lock:
+            if self._growing:
+                self._growing.take_all()
+                self._grown()
+        return self._library
+
+    def _grown(self) -> None:
+        """Go on with what has more tokens now; the markup is special in it too."""
+        assert self._growing is not None
+        library = self._growing.library
+        library.add_special_tokens(self._special)
+        self._library = library
+        if self._growing.whole:
+            self._growing = None
 
     def _plain(self, text: str) -> list[int]:
         """Ids without markup, which the model's own vocabulary may hold (Unigram, WordLevel, ignore_merges).

@@ -25,6 +25,7 @@ from crane_app.media.files.gguf_groups import exact, regrouped
 from crane_app.media.files.pack import pack
 from crane_app.media.files.packed import stacked
 from crane_app.media.files.writing import Entry, write_safetensors
+from crane_app.media.growing import Growing
 from crane_app.models.config import rope_fields
 from crane_app.models.weights import Experts
 
@@ -181,7 +182,8 @@ def _words_of_gguf(source: Path, part: Path) -> None:
     gguf = Gguf.open(source)
     if "tokenizer.ggml.tokens" not in gguf.metadata:
         return
-    library, said, _ = gguf_words.tokenizer(gguf)
+    words, said, _ = gguf_words.tokenizer(gguf)
+    library = words.take_all() if isinstance(words, Growing) else words
     (part / "tokenizer.json").write_text(library.to_str(), "utf-8")
     templates, _ = gguf_words.templates(gguf)
     if "default" in templates:

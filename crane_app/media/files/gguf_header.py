@@ -23,9 +23,10 @@ HEADER_LIMIT = 1 << 28  # bytes; a vocabulary of 260,000 tokens with its merges 
 MOST_KEYS, MOST_TENSORS = 1 << 16, 1 << 16
 MOST_TEXTS = 1 << 22  # in an array; a vocabulary has up to some 260,000
 MOST_INNER, DEEPEST = 1 << 16, 4  # arrays in an array, and how deep they may lie
-WINDOW = 1 << 15  # bytes in which lengths of texts are looked for at once
+WINDOW = 1 << 17  # bytes in which lengths of texts are looked for at once
 FEW = 64
 AT_ONCE = 1 << 12  # texts
+SPACE = ord(" ")
 DIMENSIONS = 4  # GGML_MAX_DIMS
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
 TEXT, ARRAY, BOOL = 8, 9, 7
@@ -41,16 +42,16 @@ CONVERTER = "convert_llama_ggml_to_gguf.py"
 
 
 class Texts(Sequence[str]):
-    """An array of texts, held as the bytes of the file, so that it takes little more memory than it took there.
+    """An array of texts, held as bytes of the file, so that it takes no more memory than it took there.
 
-    raw: each text behind its length of eight bytes. starts, sizes: int32, where texts begin in it, and their bytes.
+    raw: uint8, the texts one behind the other. starts, sizes: int32, where texts begin in it, and their bytes.
     """
 
-    def __init__(self, raw: bytearray, starts: np.ndarray, sizes: np.ndarray) -> None:
-        self._raw, self._starts, self._sizes = raw, starts, sizes
+    def __init__(self, raw: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
+        self.raw, self.starts, self.sizes = raw, starts, sizes
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self.starts)
 
     def __iter__(self) -> Iterator[str]:
         """Many at a time, which is several times as fast as one by one."""
@@ -65,17 +66,15 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        start = self._starts[index]
-        return self._raw[start : start + self._sizes[index]].decode("utf-8", "replace")
+        start = self.starts[index]
+        return self.raw[start : start + self.sizes[index]].tobytes().decode("utf-8", "replace")
 
     def pairs(self) -> Pairs | None:
         """Each as what stands before its space and what behind; None if one has no space, or more than one."""
-        for here in self._parts():
-            spaces = np.flatnonzero(self._marked(here, " ") == ord(" "))
-            marks = np.cumsum(self._sizes[here] + 1)[:-1] - 1
-            if len(spaces) != 2 * len(marks) + 1 or (spaces[1::2] != marks).any():
-                return None
-        return Pairs(self)
+        spaces = np.flatnonzero(self.raw == SPACE)
+        if len(spaces) != len(self) or (spaces < self.starts).any() or (spaces >= self.starts + self.sizes).any():
+            return None
+        return Pairs(self, spaces.astype(np.int32))
 
     def words(self) -> Iterator[str]:
         """The texts cut at their spaces, one behind the other."""
@@ -86,35 +85,33 @@ class Texts(Sequence[str]):
 
     def _some(self, here: slice) -> list[str]:
         every = self._cut(here, "\0")
-        return every if len(every) == len(self._sizes[here]) else self[here]
+        return every if len(every) == len(self.sizes[here]) else self[here]
 
     def _cut(self, here: slice, mark: str) -> list[str]:
-        """Some of the texts, cut wherever they have the mark themselves."""
-        return self._marked(here, mark).tobytes().decode("utf-8", "replace").split(mark)
+        """Some of the texts, with a mark of one byte put between them and cut wherever it then stands."""
+        starts, sizes = self.starts[here], self.sizes[here]
+        first, last = int(starts[0]), int(starts[-1] + sizes[-1])
+        marked = np.insert(self.raw[first:last], starts[1:] - first, ord(mark))
+        return marked.tobytes().decode("utf-8", "replace").split(mark)
 
-    def _marked(self, here: slice, mark: str) -> np.ndarray:
-        """uint8: some of the texts one behind the other with a mark of a byte between them."""
-        starts, sizes = self._starts[here], self._sizes[here]
-        first = int(starts[0]) - 8
-        raw = np.frombuffer(self._raw, np.uint8, int(starts[-1] + sizes[-1]) - first, first).copy()
-        kept = np.ones(len(raw), bool)
-        raw[starts - first - 1] = ord(mark)
-        for before in range(2, 9):
-            kept[starts - first - before] = False
-        return raw[kept][1:]
+
+NO_TEXTS = Texts(np.empty(0, np.uint8), np.empty(0, np.int32), np.empty(0, np.int32))
 
 
 class Pairs(Sequence[tuple[str, str]]):
-    """Texts of two words each. Whoever goes through them holds a few at a time."""
+    """Texts of two words each. Whoever goes through them holds a few at a time.
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
+    spaces: int32, where in the bytes of `texts` each has its own.
+    """
+
+    def __init__(self, texts: Texts, spaces: np.ndarray) -> None:
+        self.texts, self.spaces = texts, spaces
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self.texts)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        words = self._texts.words()
+        words = self.texts.words()
         return zip(words, words, strict=True)
 
     @overload
@@ -126,7 +123,7 @@ class Pairs(Sequence[tuple[str, str]]):
     def __getitem__(self, index: int | slice) -> tuple[str, str] | list[tuple[str, str]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        left, right = self._texts[index].split(" ")
+        left, right = self.texts[index].split(" ")
         return left, right
 
 
@@ -269,18 +266,19 @@ def shortest(number: np.floating[Any]) -> float:
 def _texts(cursor: Cursor) -> Texts:
     """Lengths of eight bytes, each before its text."""
     count = cursor.count("texts", 8, MOST_TEXTS)
-    raw, starts, sizes, found = bytearray(), [np.empty(0, np.int32)], [np.empty(0, np.int32)], 0
+    raw, sizes, found = bytearray(), [np.empty(0, np.int32)], 0
     while found < count:
         window = np.frombuffer(cursor.ahead(WINDOW), np.uint8)
         here, long = _lengths(window, count - found)
         if not len(here):  # it ends behind the window, or behind the file
             here, long = np.zeros(1, np.int64), np.array([int.from_bytes(window[:8].tobytes(), "little")])
-        past = cursor.take(int(here[-1]) + 8 + int(long[-1]))
-        starts.append((len(raw) + here + 8).astype(np.int32))
+        past = np.frombuffer(cursor.take(int(here[-1]) + 8 + int(long[-1])), np.uint8)
+        ends = np.cumsum(long)  # of the texts, without their lengths
+        raw += past[np.repeat(here + 8 - (ends - long), long) + np.arange(ends[-1])].tobytes()
         sizes.append(long.astype(np.int32))
-        raw += past
         found += len(here)
-    return Texts(raw, np.concatenate(starts), np.concatenate(sizes))
+    every = np.concatenate(sizes)
+    return Texts(np.frombuffer(raw, np.uint8), np.cumsum(every, dtype=np.int32) - every, every)
 
 
 def _lengths(window: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
