@@ -213,6 +213,12 @@ def test_an_unknown_peer_is_answered_with_those_there_are():
         process.peer("vlm", None, 1)
 
 
+@pytest.mark.parametrize("name", ["llama.cpp", "llama_cpp", "mlx-lm"])
+def test_a_peer_may_be_called_as_its_makers_call_it(name: str):
+    with process.peer(name, None, 1) as side:
+        assert side.name in ("llama_cpp", "mlx_lm")
+
+
 # The side's own end of the line
 
 SERVED = """
