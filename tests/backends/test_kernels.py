@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import dequantize
 
 from crane_app.backends.torch import forms
-from crane_app.host import Groups
+from crane_app.host import SIZES, Groups
 from tests.gguf_checkpoint import blocks
 from tests.ops.oracle import EPS, host, rounded
 
@@ -97,7 +97,7 @@ def bound(form: str, exact: bool, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def widths(form: str) -> tuple[int, ...]:
-    if form.endswith("_K"):
+    if form in SIZES and SIZES[form][0] == 256:
         return 256, 1024
     return (64, 896) if form[0] == "A" else (32, 96, 896) if form in forms.BLOCKS else (7, 64, 300)
 
@@ -112,6 +112,28 @@ def test_a_product_is_as_near_as_its_rounding_lets_it_be(kernels, form):
                 wide = x.double().numpy()
                 error = np.abs(m.times(x).double().numpy() - wide @ w.T)
                 assert (error <= bound(form, False, wide, w)).all(), (columns, rows, count)
+
+
+def in_bytes(x: np.ndarray) -> np.ndarray:
+    """Float32 [N, I] in 127ths of the largest of each 32, to the nearest even: what packed products multiply."""
+    parts = np.pad(x, ((0, 0), (0, -x.shape[1] % 32))).reshape(len(x), -1, 32)
+    most = np.abs(parts).max(-1, keepdims=True)
+    whole = np.rint(parts * (np.float32(127) / np.where(most > 0, most, 1)))
+    return (whole * (most / np.float32(127)).astype(np.float64)).reshape(len(x), -1)[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_product_is_that_of_activations_rounded_to_the_nearest(kernels, form):
+    """So what a packed product is off by has no side: the numbers are rounded, and nothing else happens to them."""
+    for columns in widths(form):
+        m, w = matrix(form, 50, columns)
+        x = inputs(17, columns)
+        x[0, :32] = torch.arange(32) / 2
+        x[0, 31] = 127  # so that the others stay halves
+        x[1] = 0
+        known = in_bytes(x.numpy())
+        error = np.abs(m.times(x).double().numpy() - known @ w.T)
+        assert (error <= bound(form, True, known, w)).all(), columns
 
 
 @pytest.mark.parametrize("form", PACKED)
@@ -182,6 +204,13 @@ def test_the_first_of_equals_is_the_likeliest(kernels):
     x[2] = -1
     x[3, :] = -np.inf
     assert native.best(torch.from_numpy(x)).tolist() == [7, 19999, 0, 0, int(x[4].argmax())]
+
+
+def test_what_is_told_of_a_tile_without_the_library_is_so():
+    c = native.library()
+    for form, (columns, nbytes) in forms.TILES.items():
+        assert c.crane_tile_columns(native.FORMATS[form]) == columns, form
+        assert c.crane_strip_bytes(native.FORMATS[form], columns) == nbytes, form
 
 
 def test_columns_that_are_no_whole_blocks_are_refused():
