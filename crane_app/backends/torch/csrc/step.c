@@ -149,8 +149,8 @@ static void run_chunk(void *data, int phase, int chunk) {
     case ADD: kernels->add(at(s, i->from, chunk), at(s, i->with, chunk), i->width, at(s, i->to, chunk)); break;
     case PRODUCT: product(i, s, count_of(i, s), chunk); break;
     case SWIGLU: kernels->swiglu(at(s, i->from, chunk), at(s, i->with, chunk), i->width, at(s, i->to, chunk)); break;
-    case TURN: turn(i, r->program, s, chunk / i->groups, chunk % i->groups); break;
-    case ATTEND: attend(i, r->program, s, chunk / i->groups, chunk % i->groups); break;
+    case TURN: turn(i, r->program, s, chunk % s->count, chunk / s->count); break;
+    case ATTEND: attend(i, r->program, s, chunk % s->count, chunk / s->count); break;
     }
 }
 
