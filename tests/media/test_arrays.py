@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from crane_app.errors import BadCheckpoint, CraneError, Unsupported
 from crane_app.media.files.arrays import Arrays, files_in
+from crane_app.media.files.bare_pickles import is_bare, open_bare
 from crane_app.media.files.npz import open_npz
 from crane_app.media.files.pickles import open_archive
 
@@ -59,10 +60,51 @@ def test_a_state_dict_may_lie_in_a_dict(tmp_path, key):
     assert sorted(open_archive(tmp_path / "m.bin").tensors) == ["bias", "weight"]
 
 
-def test_the_form_from_before_is_named(tmp_path):
-    torch.save(model(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(Unsupported, match=r"old\.pth: is in PyTorch's form from before 1\.6.*torch\.save"):
-        open_archive(tmp_path / "old.pth")
+def old(file: Path, what: object, **said: object) -> Path:
+    """Saved as PyTorch did before 1.6."""
+    torch.save(what, file, _use_new_zipfile_serialization=False, **said)
+    return file
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_tensors_of_the_form_from_before_are_what_torch_saved(tmp_path, protocol):
+    file = old(tmp_path / "old.pth", model(), pickle_protocol=protocol)
+    assert is_bare(file)
+    bare = open_bare(file)
+    for name, tensor in model().items():
+        read = bare.read(name)
+        np.testing.assert_array_equal(read, bits(tensor), name)
+        assert read.flags.owndata
+
+
+def test_a_folder_may_have_weights_of_the_form_from_before(tmp_path):
+    old(tmp_path / "pytorch_model.bin", {"state_dict": {"a": torch.arange(6.0).view(2, 3)}})
+    with Arrays.open(tmp_path) as arrays:
+        np.testing.assert_array_equal(arrays.read("a").array, [[0, 1, 2], [3, 4, 5]])
+
+
+def test_code_in_the_form_from_before_is_refused_by_name_and_never_run(tmp_path):
+    file = old(tmp_path / "m.pth", {"a": torch.ones(2), "b": Evil(tmp_path / "ran")})
+    with pytest.raises(Unsupported, match=r"asks for .*, which no weights need"):
+        open_bare(file)
+    (tmp_path / "n.pth").write_bytes(pickle.dumps(Evil(tmp_path / "ran"), 2))
+    with pytest.raises(Unsupported, match=r"asks for .*, which no weights need"):
+        open_bare(tmp_path / "n.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_of_something_else_and_a_cut_one_are_sentences(tmp_path):
+    (tmp_path / "m.pth").write_bytes(pickle.dumps([1, 2], 2))
+    with pytest.raises(BadCheckpoint, match=r"is a pickle, but not one of PyTorch's weights"):
+        open_bare(tmp_path / "m.pth")
+    file = old(tmp_path / "old.pth", model())
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(BadCheckpoint, match=r"ends inside storage .*download it again"):
+        open_bare(file)
+    file.write_bytes(whole[:300])
+    with pytest.raises(BadCheckpoint, match=r"old\.pth"):
+        open_bare(file)
 
 
 def archive_of(path: Path, data: bytes, **members: bytes) -> Path:
@@ -164,7 +206,7 @@ def test_a_tensor_outside_its_storage_is_a_sentence(tmp_path, offset, shape, str
 
 def attempt(file: Path) -> None:
     with contextlib.suppress(CraneError):
-        archive = open_archive(file)
+        archive = open_bare(file) if is_bare(file) else open_archive(file)
         for name in archive.tensors:
             archive.read(name)
 
@@ -181,6 +223,25 @@ def test_a_file_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factor
     for at, new in cuts:
         content[at : at + len(new)] = new
     file.write_bytes(content)
+    attempt(file)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:invalid escape:DeprecationWarning")  # of pickletools, in texts that are refused
+@settings(max_examples=MANY)
+@given(
+    cuts=st.lists(st.tuples(st.integers(2, 1700), st.binary(max_size=8)), max_size=3),
+    end=st.integers(0, 1700),
+)
+def test_any_bytes_in_the_form_from_before_are_read_or_are_a_sentence(tmp_path_factory, cuts, end):
+    file = tmp_path_factory.getbasetemp() / "bare.pth"
+    if not file.exists():
+        old(file, model())
+        file.with_suffix(".good").write_bytes(file.read_bytes())
+    content = bytearray(file.with_suffix(".good").read_bytes())
+    for at, new in cuts:
+        content[at : at + len(new)] = new
+    file.write_bytes(content[: max(len(content) - end, 3)])
     attempt(file)
 
 
