@@ -72,7 +72,7 @@ def test_any_token_has_its_id_and_ids_are_compared_over_all(both):
     assert ours.unlike(theirs) is None
 
 
-def test_tokens_that_are_not_utf8_are_all_there_from_the_start(tmp_path):
+def test_bytes_that_are_no_utf8_are_found(tmp_path):
     said = said_of(KINDS["gpt-2"]())
     file = write(tmp_path / "model.gguf", pre="gpt-2", **said)
     raw = file.read_bytes()
@@ -90,7 +90,7 @@ def test_a_large_vocabulary_is_taken_whole(both, monkeypatch):
     assert [ours.encode(text) for text in HARD] == [theirs.encode(text) for text in HARD]
 
 
-def test_tokens_with_padding_between_them_are_no_fault(tmp_path):
+def test_a_merge_is_a_fault_where_a_token_of_it_is_lacking(tmp_path):
     said = said_of(KINDS["gpt-2"]())
     file = write(tmp_path / "model.gguf", pre="gpt-2", **said)
     vocabulary = Vocabulary(Gguf.open(file))
