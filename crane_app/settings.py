@@ -60,7 +60,7 @@ MODELS, COMPUTING, SERVER = "Models", "Computing", "Server"
 DTYPES = ("float32", "float16", "bfloat16")
 QUANTS = ("q4", "q5", "q6", "q8")  # those of host.QUANTS
 KV_CACHES = ("auto", "int8")  # those of host.KVCache
-FOLDER = "The model that answers: its folder with config.json and *.safetensors, or its .gguf file."
+FOLDER = "The model that answers: its id, its folder with config.json and *.safetensors, or its .gguf file."
 # fmt: off
 SETTINGS = (
     Setting("appearance", "choice", "system", "Light or dark; it changes at once.", LOOKS, "Colours",

@@ -13,7 +13,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +211,12 @@ def test_an_interrupt_leaves_no_process(fakes: Fakes, plan: Plan, moment: str):
 def test_an_unknown_peer_is_answered_with_those_there_are():
     with pytest.raises(BadInput, match=r"no peer 'vlm'. There are: .*transformers"):
         process.peer("vlm", None, 1)
+
+
+@pytest.mark.parametrize("name", ["llama.cpp", "llama_cpp", "mlx-lm"])
+def test_a_peer_may_be_called_as_its_makers_call_it(name: str):
+    with process.peer(name, None, 1) as side:
+        assert side.name in ("llama_cpp", "mlx_lm")
 
 
 # The side's own end of the line
@@ -421,15 +427,30 @@ def test_a_peer_prefills_and_decodes(tmp_path: Path, tiny: str, name: str, packa
             assert peer.ask("decode", context=20, batch=batch, steps=3)["seconds"] > 0
 
 
-def test_llama_cpp_asks_for_a_gguf(tmp_path: Path, monkeypatch):
+@pytest.fixture
+def llama() -> ModuleType:
     spec = importlib.util.spec_from_file_location("llama_peer", process.PEERS / "llama_cpp.py")
     peer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peer)
+    return peer
+
+
+def test_llama_cpp_asks_for_a_gguf(tmp_path: Path, monkeypatch, llama: ModuleType):
     monkeypatch.delenv("CRANE_BENCH_GGUF", raising=False)
     with pytest.raises(CraneError, match=r"needs one GGUF .* 0 found"):
-        peer.gguf(tmp_path)
+        llama.gguf(tmp_path)
     (tmp_path / "a.gguf").touch()
-    assert peer.gguf(tmp_path) == tmp_path / "a.gguf"
+    assert llama.gguf(tmp_path) == tmp_path / "a.gguf"
+    (tmp_path / "b.gguf").touch()
+    assert llama.gguf(tmp_path / "b.gguf") == tmp_path / "b.gguf"
+
+
+def test_llama_cpp_counts_as_fast_as_the_better_of_flash_attention_on_and_off(llama: ModuleType):
+    seconds = {"off": 2.0, "on": 1.0}
+    side = llama.LlamaCpp.__new__(llama.LlamaCpp)
+    side.models, side.case, side._grow = list(seconds), (), lambda length: None
+    assert side._fastest(("prefill", 4), 4, seconds.__getitem__) == 1.0
+    assert side.models == ["on", "off"]
 
 
 def test_the_benchmarks_and_the_peers_are_listed():

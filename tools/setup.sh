@@ -165,9 +165,11 @@ lock() { # until this script and what it started have ended
     fi
 }
 
-key() { # what the packages depend on
+key() { # what the packages depend on, and whether Crane's own kernels could be built and are there
     cat pyproject.toml tools/setup.sh crane_app/backends/torch/csrc/* | cksum
     "$bin/python" -V 2>&1
+    command -v cc gcc || :
+    ls crane_app/backends/torch/_native.* 2>/dev/null || :
 }
 
 current() { [ -f .venv/ready ] && [ "$(cat .venv/ready)" = "$(key; pwd -P)" ]; }

@@ -1,7 +1,7 @@
 """llama.cpp, for `crane bench --vs llama_cpp`, through llama-cpp-python: one row, flash attention on or off.
 
-It reads GGUF: put one GGUF of the same model into the model's folder, or name it in CRANE_BENCH_GGUF. Its bits are
-the file's own, whatever --dtype says. Needs: pip install llama-cpp-python.
+It reads GGUF: the model itself where that is one, else put one GGUF of the same model into its folder, or name it in
+CRANE_BENCH_GGUF. Its bits are the file's own, whatever --dtype says. Needs: pip install llama-cpp-python.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class LlamaCpp:
         if self.case != case:
             self._grow(length)
             seconds = [min(run(model) for _ in range(2)) for model in self.models]
-            self.models.sort(key=lambda model: seconds[self.models.index(model)]) if len(seconds) > 1 else None
-            self.case = case
+            order = sorted(range(len(seconds)), key=lambda i: seconds[i])
+            self.models, self.case = [self.models[i] for i in order], case
         return run(self.models[0])
 
     def _prefill(self, model, tokens: int) -> float:
@@ -82,7 +82,7 @@ class LlamaCpp:
 def gguf(folder: Path) -> Path:
     """The one file to read; ModelNotFound says where it is looked for."""
     named = os.environ.get("CRANE_BENCH_GGUF")
-    found = [Path(named)] if named else sorted(folder.glob("*.gguf"))
+    found = [Path(named)] if named else [folder] if folder.is_file() else sorted(folder.glob("*.gguf"))
     if len(found) != 1 or not found[0].is_file():
         raise ModelNotFound(
             f"It needs one GGUF of the same model, in {folder} or named in CRANE_BENCH_GGUF; {len(found)} found. "

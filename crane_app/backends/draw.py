@@ -153,6 +153,7 @@ def _groups(places: Sequence[_Place]) -> tuple[Group, ...]:
     return tuple(_group(way, keep, index, [places[i] for i in index]) for (way, keep), index in kinds.items())
 
 
+@lru_cache(maxsize=256)
 def _greedy(count: int) -> Group:
     """All positions of a step, the usual case, without a look at any of them."""
     none = np.zeros(0, np.float32)

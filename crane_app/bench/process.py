@@ -140,8 +140,8 @@ def crane(threads: int | None, patience: float) -> Side:
 
 
 def peer(name: str, threads: int | None, patience: float) -> Side:
-    """The side in benchmarks/peers/NAME.py, or in the file that `name` is the path of."""
-    path = Path(name) if name.endswith(".py") else PEERS / f"{name}.py"
+    """The side in benchmarks/peers/NAME.py, or in the file that `name` is the path of; llama.cpp's is llama_cpp.py."""
+    path = Path(name) if name.endswith(".py") else PEERS / f"{name.replace('.', '_').replace('-', '_')}.py"
     if path.is_file():
         return Side(path.stem, [str(path.resolve())], threads, patience)
     known = sorted(p.stem for p in PEERS.glob("[!_]*.py"))

@@ -11,13 +11,21 @@ from pathlib import Path
 
 from crane_app import settings
 from crane_app.errors import BadInput
-from crane_app.library import fit
+from crane_app.library import fit, whereabouts
 
 SENTENCE = "Write a model anew: in fewer bits, as a folder that mlx-lm reads too, or as one GGUF file"
+WEIGHTS = (
+    ".safetensors",
+    ".bin",
+    ".pth",
+    ".pt",
+    ".npz",
+    ".ggml",
+)  # of files that a folder may have, and none is called
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", type=Path, help="The model: its folder or its GGUF file")
+    parser.add_argument("source", metavar="SRC", help="The model: its id, its folder or its GGUF file")
     parser.add_argument("target", metavar="DST", type=Path, help="A new folder, or a new file NAME.gguf")
     parser.add_argument("--quantize", choices=settings.QUANTS, help="Bits of a weight; as they are if not given")
     parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a sentence")
@@ -26,9 +34,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from crane_app.engine.converting import convert
 
-    source, target = args.source.expanduser(), args.target.expanduser()
-    if not source.exists():
-        raise BadInput(f"There is no model at '{source}'. Name its folder or its GGUF file.")
+    source, target = whereabouts.place(args.source), args.target.expanduser()
+    if target.suffix.lower() in WEIGHTS:
+        raise BadInput(f"'{target}' would be a folder. Name one, or a file that ends in .gguf.")
     started, shown = time.perf_counter(), sys.stderr.isatty()
     try:
         for done, total in convert(source, target, args.quantize):

@@ -22,7 +22,9 @@ from crane_app.version import VERSION
 
 PACKAGES = ("mlx", "torch", "tokenizers", "safetensors", "PySide6_Essentials", "rapidocr", "onnxruntime", "numpy")
 ROOM, LITTLE = 5 * 10**9, 4 * 10**9  # bytes: of free disk for a first model; of memory, below which few models fit
+COMPILERS = ("cc", "gcc", "clang", "cl")
 COMPILER = "Install a compiler for C (Debian and Ubuntu: apt-get install gcc), then Crane again."
+AGAIN = "They were not built, though there is a compiler for C here: install Crane again (make install in a clone)."
 SMALL = "Only the smallest models fit."
 WHOLE = "It came with this program, which is damaged: unpack it again."
 DRIVER = "Install the NVIDIA driver, and PyTorch as pytorch.org says for CUDA."
@@ -118,7 +120,10 @@ def _backend(name: str) -> Finding:
 
 
 def _compile() -> str:
-    return WHOLE if _packed() else COMPILER
+    """How Crane's own kernels are had: a packed program came with them."""
+    if _packed():
+        return WHOLE
+    return AGAIN if any(map(shutil.which, COMPILERS)) else COMPILER
 
 
 def _other_backend(name: str) -> str:

@@ -10,6 +10,7 @@ from crane_app.library import hub_cache
 from crane_app.library.models import OnDisk, examine, found, listed
 
 NAMED = 6  # models that a sentence names
+GET_ONE = " To get one: crane models get Qwen/Qwen3-0.6B"
 
 
 def entries() -> list[OnDisk]:
@@ -62,5 +63,5 @@ def _absent(name: str, path: Path) -> str:
     names = [entry.name for entry in entries() if not entry.partial]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     here = f"Here are: {', '.join(names[:NAMED])}{more}." if names else "There are none here yet."
-    get = f" To get it: crane models get {name}" if "/" in name else ""
-    return f"There is no model '{name}' on this computer, nor a folder of that name. {here}{get}"
+    get = f" To get it: crane models get {name}" if "/" in name else "" if names else GET_ONE
+    return f"There is no model '{name}' on this computer, nor a folder or a file of that name. {here}{get}"

@@ -117,6 +117,28 @@ def test_a_product_is_as_near_as_its_rounding_lets_it_be(kernels, form):
                 assert (error <= bound(form, False, wide, w)).all(), (columns, rows, count)
 
 
+def in_bytes(x: np.ndarray) -> np.ndarray:
+    """Float32 [N, I] in 127ths of the largest of each 32, to the nearest even: what packed products multiply."""
+    parts = np.pad(x, ((0, 0), (0, -x.shape[1] % 32))).reshape(len(x), -1, 32)
+    most = np.abs(parts).max(-1, keepdims=True)
+    whole = np.rint(parts * (np.float32(127) / np.where(most > 0, most, 1)))
+    return (whole * (most / np.float32(127)).astype(np.float64)).reshape(len(x), -1)[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_product_is_that_of_activations_rounded_to_the_nearest(kernels, form):
+    """So what a packed product is off by has no side: the numbers are rounded, and nothing else happens to them."""
+    for columns in widths(form):
+        m, w = matrix(form, 50, columns)
+        x = inputs(17, columns)
+        x[0, :32] = torch.arange(32) / 2
+        x[0, 31] = 127  # so that the others stay halves
+        x[1] = 0
+        known = in_bytes(x.numpy())
+        error = np.abs(m.times(x).double().numpy() - known @ w.T)
+        assert (error <= bound(form, True, known, w)).all(), columns
+
+
 @pytest.mark.parametrize("form", PACKED)
 def test_an_exact_product_rounds_no_activation(kernels, form):
     for columns in widths(form):

@@ -139,6 +139,46 @@ def test_a_row_has_the_same_bits_in_any_company(dtype, kv_cache, threads, tmp_pa
     torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize("kv_cache", ["auto", "int8"])
+def test_rows_that_move_change_places_or_end_are_found_again(kv_cache, tmp_path):
+    """Steps of one token a row, between which rows grow, are cut, swap places, leave and come."""
+    it = loaded(golden("qwen3"), tmp_path / "m", "float32", kv_cache)
+    plain, rng = op_by_op(it), np.random.default_rng(3)
+    start = [rng.integers(0, it.vocabulary, n).astype(np.int32) for n in (5, 9, 7)]
+
+    def told(one: Loaded) -> list[np.ndarray]:
+        cache, found, tokens = one.runner.cache, [], np.random.default_rng(4)
+
+        def step(*rows: int) -> None:
+            works = [Work(row, tokens.integers(0, one.vocabulary, 1).astype(np.int32)) for row in rows]
+            found.append(one.runner.launch(works, keep_logits=True).read().logits)
+
+        a, b = cache.open(16), cache.open(64)
+        one.runner.launch([Work(a, start[0]), Work(b, start[1])]).read()
+        step(a, b)
+        step(a, b)
+        step(b, a)
+        cache.reserve(a, 200)
+        step(b, a)
+        cache.truncate(b, 4)
+        step(b, a)
+        step(a)
+        cache.close(a)
+        c = cache.open(64)
+        one.runner.launch([Work(c, start[2])]).read()
+        step(c, b)
+        step(c, b)
+        cache.close(b)
+        step(c)
+        cache.close(c)
+        return found
+
+    bound = BYTES["float32"] if kv_cache == "int8" else BOUNDS["float32"]
+    for got, want in zip(told(it), told(plain), strict=True):
+        error = np.sqrt(np.square(got - want).mean() / np.square(want).mean())
+        assert error < bound, error
+
+
 def test_logits_that_nobody_asked_for_are_not_computed(tmp_path):
     it = loaded(golden("qwen3"), tmp_path / "m", "float32")
     row, other = it.runner.cache.open(64), it.runner.cache.open(64)

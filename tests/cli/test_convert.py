@@ -46,7 +46,8 @@ def test_the_object_tells_the_bytes(capsys, source, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "said", "status"),
     [
-        (["nowhere", "out"], "There is no model at 'nowhere'", 1),
+        (["nowhere", "out"], "There is no model 'nowhere'", 1),
+        (["SRC", "out.safetensors"], "would be a folder. Name one, or a file that ends in .gguf.", 1),
         (["SRC", "SRC"], "is there already", 1),
         (["SRC", "none/out"], "There is no folder", 1),
         (["SRC", "out", "--quantize", "q3"], "invalid choice", 2),
@@ -58,6 +59,15 @@ def test_what_cannot_be_done_is_a_sentence(capsys, source, tmp_path, monkeypatch
     assert run(*(str(source) if word == "SRC" else word for word in argv)) == status
     assert said in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == [source.name]
+
+
+def test_a_model_that_was_downloaded_is_named_by_its_id(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    there = tmp_path / "hub" / "models--birds--tiny" / "snapshots" / ("a" * 40)
+    there.parent.mkdir(parents=True)
+    source.rename(there)
+    assert run("birds/tiny", tmp_path / "out.gguf") == 0
+    assert (tmp_path / "out.gguf").is_file()
 
 
 def logits(folder: Path, out: Path, *argv: str) -> np.ndarray:

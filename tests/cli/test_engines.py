@@ -130,6 +130,6 @@ def test_a_model_that_was_downloaded_is_named_by_its_id(capsys, monkeypatch, tmp
     # AND one that is not here is not looked for in the engine's folder
     assert main(["generate", "-m", "birds/big", "--prompt", "hi"]) == 1
     assert capsys.readouterr().err.endswith(
-        "There is no model 'birds/big' on this computer, nor a folder of that name. Here are: birds/tiny. "
+        "There is no model 'birds/big' on this computer, nor a folder or a file of that name. Here are: birds/tiny. "
         "To get it: crane models get birds/big\n"
     )

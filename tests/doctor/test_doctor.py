@@ -223,6 +223,12 @@ def test_a_packed_program_without_any_backend_is_damaged(packed, monkeypatch):
     assert machine._other_backend("torch") == machine._other_backend("mlx") == machine.WHOLE
 
 
+@pytest.mark.parametrize(("there", "said"), [(None, machine.COMPILER), ("/usr/bin/cc", machine.AGAIN)])
+def test_a_compiler_is_asked_for_only_where_there_is_none(monkeypatch, there, said):
+    monkeypatch.setattr(machine.shutil, "which", lambda program: there)
+    assert machine._compile() == said
+
+
 def test_a_packed_program_is_not_compiled(packed):
     assert machine._compile() == machine.WHOLE
 

@@ -45,6 +45,8 @@ def test_a_name_that_two_have_is_not_guessed(cache):
 def test_what_is_not_here_is_said_with_what_is_and_how_to_get_it(cache):
     with pytest.raises(ModelNotFound, match=f"There are none here yet. To get it: crane models get {ID}$"):
         place(ID)
+    with pytest.raises(ModelNotFound, match=r"There are none here yet\. To get one: crane models get [\w./-]+$"):
+        place("nothing.gguf")
     for name in "abcdefgh":
         in_cache(cache, f"birds/{name}")
     with pytest.raises(ModelNotFound, match=r"Here are: birds/a, .*, birds/f and 2 more. To get it"):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from crane_app.errors import BadCheckpoint, CraneError, Unsupported
 from crane_app.media.files.arrays import Arrays, files_in
+from crane_app.media.files.bare_pickles import MAGIC, VERSION, is_bare, open_bare
 from crane_app.media.files.npz import open_npz
 from crane_app.media.files.pickles import MOST_INSTRUCTIONS, open_archive
 from tests.media.memory import modest
@@ -63,10 +64,51 @@ def test_a_state_dict_may_lie_in_a_dict(tmp_path, key):
     assert sorted(open_archive(tmp_path / "m.bin").tensors) == ["bias", "weight"]
 
 
-def test_the_form_from_before_is_named(tmp_path):
-    torch.save(model(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(Unsupported, match=r"old\.pth: is in PyTorch's form from before 1\.6.*torch\.save"):
-        open_archive(tmp_path / "old.pth")
+def old(file: Path, what: object, **said: object) -> Path:
+    """Saved as PyTorch did before 1.6."""
+    torch.save(what, file, _use_new_zipfile_serialization=False, **said)
+    return file
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_tensors_of_the_form_from_before_are_what_torch_saved(tmp_path, protocol):
+    file = old(tmp_path / "old.pth", model(), pickle_protocol=protocol)
+    assert is_bare(file)
+    bare = open_bare(file)
+    for name, tensor in model().items():
+        read = bare.read(name)
+        np.testing.assert_array_equal(read, bits(tensor), name)
+        assert read.flags.owndata
+
+
+def test_a_folder_may_have_weights_of_the_form_from_before(tmp_path):
+    old(tmp_path / "pytorch_model.bin", {"state_dict": {"a": torch.arange(6.0).view(2, 3)}})
+    with Arrays.open(tmp_path) as arrays:
+        np.testing.assert_array_equal(arrays.read("a").array, [[0, 1, 2], [3, 4, 5]])
+
+
+def test_code_in_the_form_from_before_is_refused_by_name_and_never_run(tmp_path):
+    file = old(tmp_path / "m.pth", {"a": torch.ones(2), "b": Evil(tmp_path / "ran")})
+    with pytest.raises(Unsupported, match=r"asks for .*, which no weights need"):
+        open_bare(file)
+    (tmp_path / "n.pth").write_bytes(pickle.dumps(Evil(tmp_path / "ran"), 2))
+    with pytest.raises(Unsupported, match=r"asks for .*, which no weights need"):
+        open_bare(tmp_path / "n.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_of_something_else_and_a_cut_one_are_sentences(tmp_path):
+    (tmp_path / "m.pth").write_bytes(pickle.dumps([1, 2], 2))
+    with pytest.raises(BadCheckpoint, match=r"is a pickle, but not one of PyTorch's weights"):
+        open_bare(tmp_path / "m.pth")
+    file = old(tmp_path / "old.pth", model())
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(BadCheckpoint, match=r"ends inside storage .*download it again"):
+        open_bare(file)
+    file.write_bytes(whole[:300])
+    with pytest.raises(BadCheckpoint, match=r"old\.pth"):
+        open_bare(file)
 
 
 def archive_of(path: Path, data: bytes, **members: bytes) -> Path:
@@ -182,6 +224,15 @@ def test_what_would_take_for_ever_to_be_shown_is_not_shown(tmp_path, data):
         open_archive(archive_of(tmp_path / "m.pth", b"\x80\x02" + data))
 
 
+def test_keys_of_storages_that_are_no_texts_are_not_compared(tmp_path):
+    """It would take as long as showing them; in the form from before."""
+    head = b"".join(pickle.dumps(each, 2) for each in (MAGIC, VERSION, {"little_endian": True}))
+    file = tmp_path / "m.pth"
+    file.write_bytes(head + described(0, (3,), (1,), 3) + b"\x80\x02]" + doubled(60) + b"a." + bytes(20))
+    with pytest.raises(BadCheckpoint, match="storages"), modest(50_000):
+        open_bare(file)
+
+
 def test_marks_above_many_values_take_no_time_of_their_own(tmp_path):
     """Were each mark looked for from the bottom of the stack, it would be found after the time that a test has."""
     data = b"\x80\x02" + b"N" * 200_000 + b"(t" * 100_000 + b"."
@@ -232,7 +283,7 @@ def test_a_directory_that_lies_about_sizes_is_not_believed(tmp_path, size):
 
 def attempt(file: Path) -> None:
     with contextlib.suppress(CraneError), modest(2**20 + 100 * file.stat().st_size):
-        archive = open_archive(file)
+        archive = open_bare(file) if is_bare(file) else open_archive(file)
         for name in archive.tensors:
             archive.read(name)
 
@@ -249,6 +300,25 @@ def test_a_file_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factor
     for at, new in cuts:
         content[at : at + len(new)] = new
     file.write_bytes(content)
+    attempt(file)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:invalid escape:DeprecationWarning")  # of pickletools, in texts that are refused
+@settings(max_examples=MANY)
+@given(
+    cuts=st.lists(st.tuples(st.integers(2, 1700), st.binary(max_size=8)), max_size=3),
+    end=st.integers(0, 1700),
+)
+def test_any_bytes_in_the_form_from_before_are_read_or_are_a_sentence(tmp_path_factory, cuts, end):
+    file = tmp_path_factory.getbasetemp() / "bare.pth"
+    if not file.exists():
+        old(file, model())
+        file.with_suffix(".good").write_bytes(file.read_bytes())
+    content = bytearray(file.with_suffix(".good").read_bytes())
+    for at, new in cuts:
+        content[at : at + len(new)] = new
+    file.write_bytes(content[: max(len(content) - end, 3)])
     attempt(file)
 
 

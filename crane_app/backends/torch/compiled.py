@@ -7,7 +7,7 @@ forward, op by op, on the same packed weights.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from crane_app.backends.torch import native, program, record
 from crane_app.backends.torch.program import Program
-from crane_app.contract import Inputs, KVCache, Model, Outputs
+from crane_app.contract import Inputs, KVCache, Model, Outputs, Span
 
 CACHES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 INT8 = len(native.FORMS)  # I8 of csrc/crane.h
@@ -38,6 +38,37 @@ class _Step(ctypes.Structure):
     )
 
 
+class _Rows:
+    """Where the library finds the rows of a step, and which of them each token belongs to.
+
+    Addresses of arrays cost more to ask for than to keep: where each of the same rows has one token, as in most steps,
+    they stay, and only the places change.
+    """
+
+    def __init__(self, spans: Sequence[Span], count: int, cache: Any):
+        self.held = [cache.pointers(span.row) for span in spans]
+        self.row = np.repeat(np.arange(len(spans), dtype=np.int32), [span.new for span in spans])
+        self.place = np.concatenate([np.arange(s.start, s.start + s.new, dtype=np.int32) for s in spans])
+        pointers = np.stack(self.held, axis=1)  # [keys and values, rows, layers]
+        capacities = np.array([cache.rows[span.row].capacity for span in spans], np.int32)
+        self.arrays = self.row, self.place, pointers[0], pointers[1], capacities
+        self.addresses = tuple(x.ctypes.data for x in self.arrays)
+        self.single = count == len(spans)
+
+    def suit(self, spans: Sequence[Span], count: int, cache: Any) -> bool:
+        """Be set to a step of one token of each of the same rows. False if it is another, or a row has moved.
+
+        A row that moved has new pointers (Cache.pointers).
+        """
+        if not self.single or count != len(spans) or count != len(self.held):
+            return False
+        for i, span in enumerate(spans):
+            if cache.pointers(span.row) is not self.held[i]:
+                return False
+            self.place[i] = span.start
+        return True
+
+
 class Compiled:
     """A model as its program; `model` is what runs where the program does not."""
 
@@ -47,6 +78,8 @@ class Compiled:
         code = ctypes.addressof(written.code)
         self._c = _Program(code, len(written.code), len(model.layout), cache)
         self._buffers = (_Buffer * len(written.widths))()
+        self._at = ctypes.addressof(self._buffers)
+        self._rows: _Rows | None = None
         self._memory: list[np.ndarray] = []
         self._room = 0
 
@@ -67,18 +100,13 @@ class Compiled:
         width = self._program.widths[self._program.logits] // 4
         logits = torch.empty(chosen, width)
         self._buffers[self._program.logits].base = logits.data_ptr()
-        row, place = _places(step.spans, count)
-        held = [cache.pointers(span.row) for span in step.spans]
-        pointers = np.stack(held, axis=1)  # [keys and values, rows, layers]
-        capacities = np.array([cache.rows[span.row].capacity for span in step.spans], np.int32)
-        c = _Step(
-            *(count, chosen, native.threads()),
-            *(tokens.data_ptr(), row.ctypes.data, place.ctypes.data, step.positions.data_ptr(), step.out.data_ptr()),
-            *(pointers[0].ctypes.data, pointers[1].ctypes.data, capacities.ctypes.data),
-            ctypes.addressof(self._buffers),
-        )
+        if self._rows is None or not self._rows.suit(step.spans, count, cache):
+            self._rows = _Rows(step.spans, count, cache)
+        row, place, *where = self._rows.addresses
+        given = tokens.data_ptr(), row, place, step.positions.data_ptr(), step.out.data_ptr()
+        c = _Step(count, chosen, native.threads(), *given, *where, self._at)
         native.library().crane_run(ctypes.addressof(self._c), ctypes.addressof(c))
-        return logits[:, : self.vocabulary]
+        return logits if width == self.vocabulary else logits[:, : self.vocabulary]
 
     def _reserve(self, count: int) -> None:
         """Buffers for at least `count` tokens; their pages are taken when they are first written."""
@@ -90,15 +118,6 @@ class Compiled:
             own = native.aligned(nbytes * self._room) if i != self._program.logits else native.aligned(0)
             self._memory.append(own)
             self._buffers[i] = _Buffer(own.ctypes.data, nbytes)
-
-
-def _places(spans: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each token: which of the step's rows it belongs to, and where in it; int32 [N]."""
-    if count == len(spans):
-        return np.arange(count, dtype=np.int32), np.array([span.start for span in spans], np.int32)
-    row = np.repeat(np.arange(len(spans), dtype=np.int32), [span.new for span in spans])
-    place = np.concatenate([np.arange(span.start, span.start + span.new, dtype=np.int32) for span in spans])
-    return row, place
 
 
 def compiled(model: Model, dtype: torch.dtype, kv_cache: KVCache = "auto") -> tuple[Model, str]:

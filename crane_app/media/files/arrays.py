@@ -14,6 +14,7 @@ import numpy as np
 from crane_app.contract import DType, HostTensor
 from crane_app.errors import BadCheckpoint, Unsupported
 from crane_app.host import Scheme
+from crane_app.media.files.bare_pickles import is_bare, open_bare
 from crane_app.media.files.npz import open_npz
 from crane_app.media.files.pickles import open_archive
 from crane_app.media.files.raw import reading, show, stamp_of
@@ -131,7 +132,7 @@ def _set_of(folder: Path) -> list[Path]:
 def _tensors(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".npz":
         return {n: Tensor(file, m.dtype, m.shape, m.read, m.nbytes) for n, m in open_npz(file).items()}
-    archive = open_archive(file)
+    archive = open_bare(file) if is_bare(file) else open_archive(file)
 
     def reader(name: str) -> Callable[[], np.ndarray]:
         return lambda: archive.read(name)

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -105,16 +105,17 @@ CALLS: dict[tuple[str, str], Callable[..., Any]] = {
 MARK = object()
 
 
-class _Machine:
+class Machine:
     """The stack of one pickle. Instructions and their meaning: CPython's Lib/pickletools.py."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
 
-    def run(self, data: bytes) -> Any:
-        """The value of a pickle; ValueError or the like for a damaged one."""
+    def run(self, data: Any) -> Any:
+        """The value of a pickle, bytes or an open file that is then behind it; ValueError or the like for a bad one."""
         argument: Any
         for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
             if count >= MOST_INSTRUCTIONS:
@@ -192,9 +193,11 @@ class _Machine:
 
     def storage(self) -> None:
         match self._stack.pop():
-            case ("storage", _Kind(name=name), str(key), str(), int(count)) if 0 <= count < 1 << 62:
-                held, dtype = STORAGES[name]
-                self._stack.append(Storage(key, held, dtype, count))
+            case ("storage", _Kind(name=name), str(key), str(), int(count), *more) if 0 <= count < 1 << 62:
+                made = Storage(key, *STORAGES[name], count)
+                if more not in ([], [None]) or self.storages.setdefault(key, made) != made:
+                    raise ValueError("a storage within another")
+                self._stack.append(made)
             case _:
                 raise ValueError("a storage that is not named as PyTorch does")
 
@@ -210,7 +213,7 @@ MAKES: dict[str, Callable[[], Any]] = {
     "MARK": lambda: MARK,
 }
 GETS, PUTS = {"BINGET", "LONG_BINGET"}, {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
-STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "TUPLE": lambda machine, _: machine.tuple_of(None),
     "TUPLE1": lambda machine, _: machine.tuple_of(1),
     "TUPLE2": lambda machine, _: machine.tuple_of(2),
@@ -238,24 +241,29 @@ class Archive:
     def read(self, name: str) -> np.ndarray:
         """The tensor in memory of its own, C-contiguous; bfloat16 as its bits."""
         tensor = self.tensors[name]
-        storage, held = tensor.storage, np.dtype(tensor.storage.held)
+        storage = tensor.storage
         with damaged(self.file), zipfile.ZipFile(self.file) as archive:
             info = archive.getinfo(f"{self.prefix}/data/{storage.key}")
-            size = storage.count * held.itemsize
+            size = storage.count * tensor.itemsize
             there = info.file_size == size <= self.file.stat().st_size
             if info.compress_type != zipfile.ZIP_STORED or not there:
                 raise BadCheckpoint(f"{self.file}: the numbers of {show(name)} are not as many as it says")
-            span = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
             with archive.open(info) as member:
-                member.seek(tensor.offset * held.itemsize)
-                data = member.read(max(span, 0) * held.itemsize if 0 not in tensor.shape else 0)
-        flat = np.frombuffer(data, held)
-        if 0 in tensor.shape:
-            return np.empty(tensor.shape, held)
-        if len(flat) != span:
-            raise BadCheckpoint(f"{self.file}: ends inside tensor {show(name)}")
-        steps = tuple(step * held.itemsize for step in tensor.strides)
-        return np.lib.stride_tricks.as_strided(flat, tensor.shape, steps, writeable=False).copy()
+                return taken(tensor, member, 0, self.file, name)
+
+
+def taken(tensor: Pickled, file: IO[bytes], start: int, path: Path, name: str) -> np.ndarray:
+    """The tensor in memory of its own, from a file whose byte `start` is the first of its storage."""
+    if 0 in tensor.shape:
+        return np.empty(tensor.shape, tensor.storage.held)
+    span = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
+    file.seek(start + tensor.offset * tensor.itemsize)
+    data = file.read(span * tensor.itemsize)
+    if len(data) != span * tensor.itemsize:
+        raise BadCheckpoint(f"{path}: ends inside tensor {show(name)}")
+    steps = tuple(step * tensor.itemsize for step in tensor.strides)
+    flat = np.frombuffer(data, tensor.storage.held)
+    return np.lib.stride_tricks.as_strided(flat, tensor.shape, steps, writeable=False).copy()
 
 
 def open_archive(file: Path) -> Archive:
@@ -264,13 +272,6 @@ def open_archive(file: Path) -> Archive:
         if not file.is_file():
             raise BadCheckpoint(f"{file}: {'is not a file' if file.exists() else 'is missing'}")
         size = file.stat().st_size
-        with file.open("rb") as handle:
-            first = handle.read(4)
-    if first[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04") or first[:1] in (b"(", b"c"):
-        raise Unsupported(
-            f"{file}: is in PyTorch's form from before 1.6, a bare pickle. Load it with torch.load and write it again "
-            "with torch.save or safetensors."
-        )
     with damaged(file), zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         pickles = [info for info in members if info.filename.endswith("/data.pkl")]
@@ -282,11 +283,11 @@ def open_archive(file: Path) -> Archive:
         order = [member for member in members if member.filename == f"{prefix}/byteorder"]
         if order and archive.read(order[0])[:6] == b"big":
             raise Unsupported(f"{file}: was written on a big-endian machine")
-        found = _Machine(file).run(archive.read(info))
-    return Archive(file, prefix, _named(file, found))
+        found = Machine(file).run(archive.read(info))
+    return Archive(file, prefix, named(file, found))
 
 
-def _named(file: Path, found: Any) -> dict[str, Pickled]:
+def named(file: Path, found: Any) -> dict[str, Pickled]:
     """The tensors of a state dict, also of one that lies in `state_dict` or `model`."""
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
