@@ -1,7 +1,7 @@
 /* Holds instruction sets against the portable twin, where Python does not run: on an emulated processor (tools/neon.py).
 
    Arguments: the sets that this processor must have beside the plain one, the widest last; any other must be refused.
-   "present": those that it has.
+   "present": those that it has. "last" before them: only the last one is held against the twin.
    What is wrong goes to stdout, and the status is 1.
 
    Whole numbers, roundings and single operations must have the twin's bits. Sums of floats may differ by how often they
@@ -288,7 +288,9 @@ static void hold_all_attention(const struct kernels *own) {
 
 int main(int count, char **arguments) {
     const char *present[sizeof every / sizeof *every], **sets = (const char **)arguments + 1;
-    if (--count == 1 && !strcmp(sets[0], "present")) {
+    int last = --count && !strcmp(sets[0], "last");
+    sets += last, count -= last;
+    if (count == 1 && !strcmp(sets[0], "present")) {
         count = 0, sets = present;
         for (size_t i = 0; i < sizeof every / sizeof *every; i++)
             if (crane_choose(every[i])) present[count++] = every[i];
@@ -300,6 +302,7 @@ int main(int count, char **arguments) {
     }
     crane_choose("");
     expect(!strcmp(crane_kernels(), count ? sets[count - 1] : "plain"), crane_kernels(), "the choice", "the widest", 0, 0, 0);
+    if (last && count) sets += count - 1, count = 1;
     for (int s = 0; s < count && !wrong; s++) {
         crane_choose(sets[s]);
         hold_rows(kernels);
