@@ -14,8 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[FORMATS] = {"F32",  "F16",  "BF16",    "Q8_0",   "Q4_0",    "Q5_0",
-                                           "Q4_K", "Q6_K", "A4_BF16", "A4_F16", "A8_BF16", "A8_F16"};
+static const char *const names[FORMATS] = {
+    "F32",  "F16",  "BF16", "Q8_0", "Q4_0", "Q5_0",   "Q4_1",    "Q5_1",   "IQ4_NL",  "Q2_K",
+    "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "A4_BF16", "A4_F16", "A8_BF16", "A8_F16",
+};
 static const char *const every[] = {"neon", "neon_dotprod", "neon_i8mm", "avx2", "avx512", "avx512_bf16"};
 static const double EPS = 1.1920928955078125e-07;
 
@@ -63,8 +65,10 @@ static uint8_t *noise(int64_t size) {
 
 /* Rows in GGUF's blocks, or floats of 16 and 32 bits; gives the bytes of a row. */
 static int64_t blocks(int format, int rows, int columns, uint8_t **out) {
-    int wide = format == Q4_K || format == Q6_K ? 256 : 32;
-    int sizes[FORMATS] = {[Q8_0] = 34, [Q4_0] = 18, [Q5_0] = 22, [Q4_K] = 144, [Q6_K] = 210};
+    static const int sizes[] = {[Q8_0] = 34, [Q4_0] = 18, [Q5_0] = 22, [Q4_1] = 20, [Q5_1] = 24, [IQ4_NL] = 18,
+                                [Q2_K] = 84, [Q3_K] = 110, [Q4_K] = 144, [Q5_K] = 176, [Q6_K] = 210, [IQ4_XS] = 136};
+    static const int scale_at[A4_BF16] = {[Q2_K] = 80, [Q3_K] = 108, [Q6_K] = 208};
+    int wide = in_blocks_of_256(format) ? 256 : 32;
     if (!of_integers(format)) {
         int size = format == F32 ? 4 : 2;
         *out = malloc((size_t)(rows * columns * size));
@@ -80,8 +84,8 @@ static int64_t blocks(int format, int rows, int columns, uint8_t **out) {
     *out = noise(rows * stride);
     for (int64_t i = 0; i < rows * stride; i += sizes[format]) {
         uint16_t scale = half_scale(), least = half_scale();
-        memcpy(*out + i + (format == Q6_K ? 208 : 0), &scale, 2);
-        if (format == Q4_K) memcpy(*out + i + 2, &least, 2);
+        memcpy(*out + i + scale_at[format], &scale, 2);
+        if (has_least(format)) memcpy(*out + i + scale_at[format] + 2, &least, 2);
     }
     return stride;
 }
@@ -173,7 +177,7 @@ static void hold_matrices(const char **sets, int count) {
     static const int plain[] = {7, 64, 300}, small[] = {32, 96, 896}, large[] = {256, 1024}, grouped[] = {64, 192, 896};
     static const int rows[] = {1, 16, 50};
     for (int format = 0; format < FORMATS; format++) {
-        const int *widths = format >= A4_BF16 ? grouped : format >= Q4_K ? large : of_integers(format) ? small : plain;
+        const int *widths = format >= A4_BF16 ? grouped : in_blocks_of_256(format) ? large : of_integers(format) ? small : plain;
         for (int i = 0; i < (widths == large ? 2 : 3) * 3 * 2; i++) {
             struct matrix m = {format, rows[i % 3], widths[i / 6], i / 3 % 2, NULL, NULL};
             int wide = strips(m.rows) * STRIP;

@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import dequantize
 
 from crane_app.backends.torch import forms
-from crane_app.host import Groups
+from crane_app.host import SIZES, Groups
 from tests.gguf_checkpoint import blocks
 from tests.ops.oracle import EPS, host, rounded
 
@@ -100,7 +100,7 @@ def bound(form: str, exact: bool, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def widths(form: str) -> tuple[int, ...]:
-    if form.endswith("_K"):
+    if form in SIZES and SIZES[form][0] == 256:
         return 256, 1024
     return (64, 896) if form[0] == "A" else (32, 96, 896) if form in forms.BLOCKS else (7, 64, 300)
 
@@ -207,6 +207,13 @@ def test_the_first_of_equals_is_the_likeliest(kernels):
     x[2] = -1
     x[3, :] = -np.inf
     assert native.best(torch.from_numpy(x)).tolist() == [7, 19999, 0, 0, int(x[4].argmax())]
+
+
+def test_what_is_told_of_a_tile_without_the_library_is_so():
+    c = native.library()
+    for form, (columns, nbytes) in forms.TILES.items():
+        assert c.crane_tile_columns(native.FORMATS[form]) == columns, form
+        assert c.crane_strip_bytes(native.FORMATS[form], columns) == nbytes, form
 
 
 def test_columns_that_are_no_whole_blocks_are_refused():

@@ -71,11 +71,11 @@ def test_a_packed_file_takes_what_the_chosen_library_makes_of_it(models, shelf, 
     shelf.put(on_disk(nbytes=4 * 176 * 10**6, cache=0, tensors=((stored, 1),)))
     # THEN its card says 7 bits for each number, and what Crane takes beside it
     assert "It needs about 1.3 GB" in models.cards[QWEN].fits.text()
-    # WHEN PyTorch is to compute, which unpacks that
+    # WHEN PyTorch is to compute, whose kernels multiply that as it is
     preferences.set("backend", "torch")
     preferences.set("dtype", "bfloat16")
-    # THEN it says that of two bytes a number
-    assert "It needs about 2.4 GB" in models.cards[QWEN].fits.text()
+    # THEN it says 45 bits for each eight numbers
+    assert "It needs about 1.1 GB" in models.cards[QWEN].fits.text()
 
 
 def test_a_card_says_what_the_model_is(models):

@@ -7,7 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum format { F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q4_K, Q6_K, A4_BF16, A4_F16, A8_BF16, A8_F16, FORMATS };
+enum format {
+    F32, F16, BF16,
+    Q8_0, Q4_0, Q5_0, Q4_1, Q5_1, IQ4_NL,    /* in blocks of 32 columns */
+    Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS,    /* of 256 */
+    A4_BF16, A4_F16, A8_BF16, A8_F16,        /* affine groups */
+    FORMATS
+};
 
 enum { I8 = FORMATS }; /* of a cache alone: bytes with a scale for each key and each value */
 

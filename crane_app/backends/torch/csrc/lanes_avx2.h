@@ -103,6 +103,10 @@ INLINE b64 b_and(b64 x, uint8_t mask) {
     return (b64){_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
 }
 INLINE b64 b_or(b64 x, b64 y) { return (b64){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+INLINE b64 b_lookup(b64 x, const uint8_t *table) {
+    __m256i own = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (b64){_mm256_shuffle_epi8(own, x.a), _mm256_shuffle_epi8(own, x.b)};
+}
 INLINE b64 b_right(b64 x, int bits, uint8_t mask) {
     return b_and((b64){_mm256_srli_epi16(x.a, bits), _mm256_srli_epi16(x.b, bits)}, mask);
 }

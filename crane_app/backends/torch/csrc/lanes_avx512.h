@@ -66,6 +66,9 @@ INLINE b64 b_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 INLINE b64 b_set(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE b64 b_and(b64 a, uint8_t mask) { return _mm512_and_si512(a, _mm512_set1_epi8((char)mask)); }
 INLINE b64 b_or(b64 a, b64 b) { return _mm512_or_si512(a, b); }
+INLINE b64 b_lookup(b64 a, const uint8_t *table) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), a);
+}
 INLINE b64 b_right(b64 a, int bits, uint8_t mask) { return b_and(_mm512_srli_epi16(a, (unsigned)bits), mask); }
 INLINE b64 b_left(b64 a, int bits, uint8_t mask) { return b_and(_mm512_slli_epi16(a, (unsigned)bits), mask); }
 INLINE w16 w_dot4(w16 acc, b64 a, int32_t x) { return _mm512_dpbusd_epi32(acc, a, _mm512_set1_epi32(x)); }

@@ -90,6 +90,7 @@ INLINE b64 b_load(const uint8_t *p) { b64 y; EACH y.at[i] = vld1q_u8(p + 16 * i)
 INLINE b64 b_set(int32_t x) { b64 y; EACH y.at[i] = vreinterpretq_u8_s32(vdupq_n_s32(x)); return y; }
 INLINE b64 b_and(b64 a, uint8_t mask) { EACH a.at[i] = vandq_u8(a.at[i], vdupq_n_u8(mask)); return a; }
 INLINE b64 b_or(b64 a, b64 b) { EACH a.at[i] = vorrq_u8(a.at[i], b.at[i]); return a; }
+INLINE b64 b_lookup(b64 a, const uint8_t *table) { EACH a.at[i] = vqtbl1q_u8(vld1q_u8(table), a.at[i]); return a; }
 /* Of constants; the compiler finds the instructions, which intrinsics take numbers alone for. */
 INLINE b64 b_right(b64 a, int bits, uint8_t mask) { EACH a.at[i] >>= vdupq_n_u8((uint8_t)bits); return b_and(a, mask); }
 INLINE b64 b_left(b64 a, int bits, uint8_t mask) { EACH a.at[i] <<= vdupq_n_u8((uint8_t)bits); return b_and(a, mask); }

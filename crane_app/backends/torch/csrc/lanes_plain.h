@@ -105,6 +105,8 @@ INLINE b64 b_load(const uint8_t *p) { b64 y; memcpy(&y, p, 64); return y; }
 INLINE b64 b_set(int32_t x) { b64 y; EACH memcpy(y.at + 4 * i, &x, 4); return y; }
 INLINE b64 b_and(b64 a, uint8_t mask) { for (int i = 0; i < 64; i++) a.at[i] &= mask; return a; }
 INLINE b64 b_or(b64 a, b64 b) { for (int i = 0; i < 64; i++) a.at[i] |= b.at[i]; return a; }
+/* Each byte, below 16, as the one it stands for. */
+INLINE b64 b_lookup(b64 a, const uint8_t *table) { for (int i = 0; i < 64; i++) a.at[i] = table[a.at[i]]; return a; }
 /* Bits moved right or left within each byte; `mask` is what stays. */
 INLINE b64 b_right(b64 a, int bits, uint8_t mask) { for (int i = 0; i < 64; i++) a.at[i] = a.at[i] >> bits & mask; return a; }
 INLINE b64 b_left(b64 a, int bits, uint8_t mask) { for (int i = 0; i < 64; i++) a.at[i] = (uint8_t)(a.at[i] << bits) & mask; return a; }

@@ -10,16 +10,12 @@
 #include <string.h>
 
 static int64_t block_bytes(int format) {
-    switch (format) {
-    case Q8_0: return 34;
-    case Q4_0: return 18;
-    case Q5_0: return 22;
-    case Q4_K: return 144;
-    default: return 210;
-    }
+    static const int bytes[] = {[Q8_0] = 34, [Q4_0] = 18, [Q5_0] = 22, [Q4_1] = 20,  [Q5_1] = 24,  [IQ4_NL] = 18,
+                                [Q2_K] = 84, [Q3_K] = 110, [Q4_K] = 144, [Q5_K] = 176, [Q6_K] = 210, [IQ4_XS] = 136};
+    return bytes[format];
 }
 
-static int block_columns(int format) { return format == Q4_K || format == Q6_K ? 256 : 32; }
+static int block_columns(int format) { return in_blocks_of_256(format) ? 256 : 32; }
 
 int64_t row_bytes(int format, int columns) {
     if (format == F32) return 4L * columns;
@@ -27,9 +23,6 @@ int64_t row_bytes(int format, int columns) {
     if (format >= A4_BF16) return format < A8_BF16 ? columns / 2 : columns;
     return columns / block_columns(format) * block_bytes(format);
 }
-
-/* Bytes that 32 columns of integers take in a tile. */
-static int64_t part_bytes(int format) { return format == Q8_0 ? 512 : format == Q6_K ? 384 : format == Q5_0 ? 320 : 256; }
 
 /* Four integers of a byte each, as one word. */
 static inline uint32_t four(const uint8_t *at) {
@@ -40,54 +33,99 @@ static inline uint32_t four(const uint8_t *at) {
 
 static inline void put(uint8_t *at, uint32_t word) { memcpy(at, &word, 4); }
 
+/* Bits `from` and the next one of 32 integers, and one bit of each, as put_twos and put_ones of blocks.h read them. */
+static inline void place_twos(const uint8_t *whole, int from, uint8_t *at) {
+    for (int i = 0; i < 2; i++) {
+        uint32_t word = 0;
+        for (int k = 0; k < 4; k++) word |= (four(whole + 8 * k + 4 * i) >> from & 0x03030303) << 2 * k;
+        put(at + 64 * i, word);
+    }
+}
+
+static inline void place_ones(const uint8_t *whole, int from, uint8_t *at) {
+    uint32_t word = 0;
+    for (int k = 0; k < 8; k++) word |= (four(whole + 4 * k) >> from & 0x01010101) << k;
+    put(at, word);
+}
+
 /* 32 unsigned integers of row r into their part of the tile. */
 static inline void place(int format, const uint8_t *whole, int r, uint8_t *part) {
     part += 4 * r;
-    if (format == Q8_0) {
+    if (part_bytes(format) == 512) {
         for (int i = 0; i < 8; i++) put(part + 64 * i, four(whole + 4 * i));
+        return;
+    }
+    if (format == Q2_K || format == Q3_K) {
+        place_twos(whole, 0, part);
+        if (format == Q3_K) place_ones(whole, 2, part + 128);
         return;
     }
     for (int i = 0; i < 4; i++) {
         uint32_t low = four(whole + 4 * i) & 0x0f0f0f0f, high = four(whole + 16 + 4 * i) & 0x0f0f0f0f;
         put(part + 64 * i, low | high << 4);
     }
-    if (format == Q5_0) {
-        uint32_t word = 0;
-        for (int k = 0; k < 8; k++) word |= (four(whole + 4 * k) >> 4 & 0x01010101) << k;
-        put(part + 256, word);
-    }
-    for (int i = 0; format == Q6_K && i < 2; i++) {
-        uint32_t word = 0;
-        for (int k = 0; k < 4; k++) word |= (four(whole + 8 * k + 4 * i) >> 4 & 0x03030303) << 2 * k;
-        put(part + 256 + 64 * i, word);
-    }
+    if (has_fifth(format)) place_ones(whole, 4, part + 256);
+    if (format == Q6_K) place_twos(whole, 4, part + 256);
 }
 
 static void pack_small(int format, const uint8_t *block, int half, int r, uint8_t *tile) {
-    uint8_t *part = tile + 64 + part_bytes(format) * half + 4 * r;
+    int least = format == Q4_1 || format == Q5_1;
+    uint8_t *part = tile + head_bytes(format) + part_bytes(format) * half;
     memcpy(tile + 32 * half + 2 * r, block, 2);
-    if (format == Q5_0) {
+    if (least) memcpy(tile + 64 + 32 * half + 2 * r, block + 2, 2);
+    block += least ? 4 : 2;
+    if (has_fifth(format)) {
         uint8_t whole[32];
         for (int k = 0; k < 32; k++)
-            whole[k] = (uint8_t)((block[6 + k % 16] >> k / 16 * 4 & 15) | (block[2 + k / 8] >> k % 8 & 1) << 4);
-        place(format, whole, r, part - 4 * r);
-    } else if (format == Q4_0) /* the same order of bits */
-        for (int i = 0; i < 4; i++) put(part + 64 * i, four(block + 2 + 4 * i));
-    else
-        for (int i = 0; i < 8; i++) put(part + 64 * i, four(block + 2 + 4 * i) ^ 0x80808080);
+            whole[k] = (uint8_t)((block[4 + k % 16] >> k / 16 * 4 & 15) | (block[k / 8] >> k % 8 & 1) << 4);
+        place(format, whole, r, part);
+    } else if (format == Q8_0)
+        for (int i = 0; i < 8; i++) put(part + 64 * i + 4 * r, four(block + 4 * i) ^ 0x80808080);
+    else /* the same order of bits */
+        for (int i = 0; i < 4; i++) put(part + 64 * i + 4 * r, four(block + 4 * i));
 }
 
-static void pack_q4_k(const uint8_t *block, int r, uint8_t *tile) {
-    const uint8_t *packed = block + 4;
+/* Q4_K and Q5_K. */
+static void pack_with_mins(int format, const uint8_t *block, int r, uint8_t *tile) {
+    const uint8_t *packed = block + 4, *fifth = block + 16, *low = block + (format == Q5_K ? 48 : 16);
     uint8_t whole[32];
     memcpy(tile + 2 * r, block, 2);
     memcpy(tile + 32 + 2 * r, block + 2, 2);
     for (int j = 0; j < 8; j++) {
-        int low = j < 4;
-        tile[64 + 16 * j + r] = low ? packed[j] & 63 : (uint8_t)((packed[j + 4] & 15) | packed[j - 4] >> 6 << 4);
-        tile[192 + 16 * j + r] = low ? packed[j + 4] & 63 : (uint8_t)(packed[j + 4] >> 4 | packed[j] >> 6 << 4);
-        for (int k = 0; k < 32; k++) whole[k] = block[16 + j / 2 * 32 + k] >> j % 2 * 4 & 15;
-        place(Q4_K, whole, r, tile + 320 + 256 * j);
+        int early = j < 4;
+        tile[64 + 16 * j + r] = early ? packed[j] & 63 : (uint8_t)((packed[j + 4] & 15) | packed[j - 4] >> 6 << 4);
+        tile[192 + 16 * j + r] = early ? packed[j + 4] & 63 : (uint8_t)(packed[j + 4] >> 4 | packed[j] >> 6 << 4);
+        for (int k = 0; k < 32; k++) {
+            whole[k] = low[j / 2 * 32 + k] >> j % 2 * 4 & 15;
+            if (format == Q5_K) whole[k] |= (uint8_t)((fifth[k] >> j & 1) << 4);
+        }
+        place(format, whole, r, tile + head_bytes(format) + part_bytes(format) * j);
+    }
+}
+
+static void pack_q2_k(const uint8_t *block, int r, uint8_t *tile) {
+    uint8_t whole[32];
+    memcpy(tile + 2 * r, block + 80, 2);
+    memcpy(tile + 32 + 2 * r, block + 82, 2);
+    for (int j = 0; j < 16; j++) tile[64 + 16 * j + r] = block[j] & 15, tile[320 + 16 * j + r] = block[j] >> 4;
+    for (int j = 0; j < 8; j++) {
+        for (int k = 0; k < 32; k++) whole[k] = block[16 + j / 4 * 32 + k] >> j % 4 * 2 & 3;
+        place(Q2_K, whole, r, tile + head_bytes(Q2_K) + part_bytes(Q2_K) * j);
+    }
+}
+
+static void pack_q3_k(const uint8_t *block, int r, uint8_t *tile) {
+    const uint8_t *third = block, *low = block + 32, *packed = block + 96;
+    uint8_t whole[32];
+    memcpy(tile + 2 * r, block + 108, 2);
+    for (int j = 0; j < 16; j++) {
+        int scale = (packed[j % 8] >> j / 8 * 4 & 15) | (packed[8 + j % 4] >> j / 4 * 2 & 3) << 4;
+        tile[64 + 16 * j + r] = (uint8_t)(scale - 32);
+    }
+    for (int j = 0; j < 8; j++) {
+        for (int k = 0; k < 32; k++)
+            whole[k] = (uint8_t)((low[j / 4 * 32 + k] >> j % 4 * 2 & 3) | (third[k] >> j & 1) << 2);
+        place(Q3_K, whole, r, tile + head_bytes(Q3_K) + part_bytes(Q3_K) * j);
     }
 }
 
@@ -99,8 +137,26 @@ static void pack_q6_k(const uint8_t *block, int r, uint8_t *tile) {
         const uint8_t *low = block + j / 4 * 64 + j % 2 * 32, *high = block + 128 + j / 4 * 32;
         for (int k = 0; k < 32; k++)
             whole[k] = (uint8_t)((low[k] >> j % 4 / 2 * 4 & 15) | (high[k] >> j % 4 * 2 & 3) << 4);
-        place(Q6_K, whole, r, tile + 320 + 384 * j);
+        place(Q6_K, whole, r, tile + head_bytes(Q6_K) + part_bytes(Q6_K) * j);
     }
+}
+
+static void pack_iq4_xs(const uint8_t *block, int r, uint8_t *tile) {
+    memcpy(tile + 2 * r, block, 2);
+    for (int j = 0; j < 8; j++) {
+        int high = block[2 + j / 4] >> j % 4 * 2 & 3, low = block[4 + j / 2] >> j % 2 * 4 & 15;
+        tile[64 + 16 * j + r] = (uint8_t)((low | high << 4) - 32);
+        uint8_t *part = tile + head_bytes(IQ4_XS) + part_bytes(IQ4_XS) * j;
+        for (int i = 0; i < 4; i++) put(part + 64 * i + 4 * r, four(block + 8 + 16 * j + 4 * i));
+    }
+}
+
+static void pack_large(int format, const uint8_t *block, int r, uint8_t *tile) {
+    if (format == Q2_K) pack_q2_k(block, r, tile);
+    else if (format == Q3_K) pack_q3_k(block, r, tile);
+    else if (format == Q6_K) pack_q6_k(block, r, tile);
+    else if (format == IQ4_XS) pack_iq4_xs(block, r, tile);
+    else pack_with_mins(format, block, r, tile);
 }
 
 static void pack_row(int format, const uint8_t *row, int columns, int r, uint8_t *strip) {
@@ -114,8 +170,7 @@ static void pack_row(int format, const uint8_t *row, int columns, int r, uint8_t
     } else {
         for (int b = 0; b < columns / block_columns(format); b++) {
             const uint8_t *block = row + b * block_bytes(format);
-            if (format == Q4_K) pack_q4_k(block, r, strip + b * tile_bytes(format));
-            else if (format == Q6_K) pack_q6_k(block, r, strip + b * tile_bytes(format));
+            if (in_blocks_of_256(format)) pack_large(format, block, r, strip + b * tile_bytes(format));
             else pack_small(format, block, b % 2, r, strip + b / 2 * tile_bytes(format));
         }
     }
@@ -152,7 +207,7 @@ static void pack_grouped_row(const struct grouping *g, int row, int r, uint8_t *
         memcpy(tile + 2 * r, scales + k / g->size, 2);
         memcpy(tile + 32 + 2 * r, biases + k / g->size, 2);
         for (int i = 0; i < 32; i++) whole[i] = four ? packed[(k + i) / 2] >> i % 2 * 4 & 15 : packed[k + i];
-        place(four ? Q4_0 : Q8_0, whole, r, tile + 64 + k % 64 / 32 * (four ? 256 : 512));
+        place(g->format, whole, r, tile + head_bytes(g->format) + k % 64 / 32 * part_bytes(g->format));
     }
 }
 

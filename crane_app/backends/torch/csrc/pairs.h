@@ -2,53 +2,7 @@
    of activations and eight columns. Below four rows, laying weights side by side would cost more than it saves.
 
    The integers are those of product.h, and sums of floats run in its order: a row has the same bits either way. */
-#include "strips.h"
-
-/* What the 32 columns of a block are worth: scale, offset or bias, and of Q6_K two scales of 16 columns each. */
-struct worth {
-    v16 scale, least;
-    w16 part[2];
-};
-
-INLINE struct worth worth_of(int format, const uint8_t *tile, int block) {
-    const uint16_t *halves = (const uint16_t *)tile;
-    struct worth worth = {v_set(0), v_set(0), {w_set(1), w_set(1)}};
-    if (format == Q4_K) {
-        worth.scale = v_mul(v_load_f16(halves), v_load_u8(tile + 64 + 16 * block));
-        worth.least = v_mul(v_load_f16(halves + 16), v_load_u8(tile + 192 + 16 * block));
-    } else if (format == Q6_K) {
-        worth.scale = v_load_f16(halves);
-        for (int i = 0; i < 2; i++) worth.part[i] = w_load_i8((const int8_t *)tile + 64 + 32 * block + 16 * i);
-    } else if (format >= A4_BF16) {
-        worth.scale = affine(format, tile);
-        worth.least = affine(format, tile + 32);
-    } else worth.scale = v_load_f16(halves + 16 * block);
-    return worth;
-}
-
-/* The integers of a tile's 32 columns, eight [8] of four columns each. */
-INLINE void integers(int format, const uint8_t *tile, int block, b64 *eight) {
-    int head = tile_columns(format) == TILE ? 64 : 320, blocks = tile_columns(format) / 32;
-    const uint8_t *part = tile + head + block * (int)((tile_bytes(format) - head) / blocks);
-    if (format == Q8_0 || format == A8_BF16 || format == A8_F16) {
-        for (int j = 0; j < 8; j++) eight[j] = b_load(part + 64 * j);
-        return;
-    }
-    for (int j = 0; j < 4; j++) {
-        b64 bytes = b_load(part + 64 * j);
-        eight[j] = b_and(bytes, 15);
-        eight[4 + j] = b_right(bytes, 4, 15);
-        if (format == Q5_0) {
-            b64 top = b_load(part + 256);
-            eight[j] = b_or(eight[j], b_left(top, 4 - j, 16));
-            eight[4 + j] = b_or(eight[4 + j], b_right(top, j, 16));
-        } else if (format == Q6_K) {
-            b64 top = b_load(part + 256 + 64 * (j % 2));
-            eight[j] = b_or(eight[j], j < 2 ? b_left(top, 4, 48) : b_left(top, 2, 48));
-            eight[4 + j] = b_or(eight[4 + j], j < 2 ? b_and(top, 48) : b_right(top, 2, 48));
-        }
-    }
-}
+#include "blocks.h"
 
 /* whole [n]: the products of 8 * `many` columns of weights with those of x [n], an even number, from column `at` on. */
 INLINE void multiply_pairs(const b64 *bytes, int many, int n, const uint8_t *const *x, int at, w16 *whole) {
@@ -72,18 +26,6 @@ INLINE void multiply_pairs(const b64 *bytes, int many, int n, const uint8_t *con
         }
 }
 
-/* sum + what a block's products are worth. */
-INLINE v16 sum_up(int format, const struct worth *worth, w16 whole, const uint8_t *x, int columns, int block, v16 sum) {
-    const int32_t *sums = (const int32_t *)(x + sums_at(columns)) + 2 * block;
-    float own = ((const float *)(x + scales_at(columns)))[block];
-    if (format == Q4_0 || format == Q8_0) whole = w_add(whole, offset_of(x, columns, block));
-    if (format == Q5_0) whole = w_add(whole, w_add(offset_of(x, columns, block), offset_of(x, columns, block)));
-    sum = scaled(whole, worth->scale, x, columns, block, sum);
-    if (format == Q4_K) return v_sub(sum, v_mul(worth->least, v_set(own * (float)(sums[0] + sums[1]))));
-    if (format >= A4_BF16) return v_fma(worth->least, v_set(own * (float)(sums[0] + sums[1])), sum);
-    return sum;
-}
-
 INLINE void dot_pairs(int format, const uint8_t *tile, int columns, int n, const uint8_t *const *x, v16 *sum) {
     int blocks = tile_columns(format) / 32;
     for (int r = 0; r < n; r++) sum[r] = v_set(0);
@@ -94,14 +36,12 @@ INLINE void dot_pairs(int format, const uint8_t *tile, int columns, int n, const
             b64 eight[8];
             w16 whole[ROWS], second[ROWS];
             integers(format, tile, part, eight);
-            if (format == Q6_K) {
+            if (in_sixteens(format)) {
                 multiply_pairs(eight, 2, n, x, 32 * block, whole);
                 multiply_pairs(eight + 4, 2, n, x, 32 * block + 16, second);
                 for (int r = 0; r < n; r++) {
                     const int32_t *sums = (const int32_t *)(x[r] + sums_at(columns)) + 2 * block;
-                    whole[r] = w_mul(w_add(whole[r], w_set(-32 * sums[0])), worth.part[0]);
-                    second[r] = w_mul(w_add(second[r], w_set(-32 * sums[1])), worth.part[1]);
-                    whole[r] = w_add(whole[r], second[r]);
+                    whole[r] = of_sixteens(format, &worth, whole[r], second[r], sums);
                 }
             } else multiply_pairs(eight, 4, n, x, 32 * block, whole);
             for (int r = 0; r < n; r++) sum[r] = sum_up(format, &worth, whole[r], x[r], columns, block, sum[r]);
@@ -117,11 +57,13 @@ INLINE void dot_pairs(int format, const uint8_t *tile, int columns, int n, const
         } \
     }
 #define PAIRED(F) PAIRED_ROWS(F, 4) PAIRED_ROWS(F, 8)
-PAIRED(Q8_0) PAIRED(Q4_0) PAIRED(Q5_0) PAIRED(Q4_K) PAIRED(Q6_K) PAIRED(A4_BF16) PAIRED(A4_F16) PAIRED(A8_BF16) PAIRED(A8_F16)
+PAIRED(Q8_0) PAIRED(Q4_0) PAIRED(Q5_0) PAIRED(Q4_1) PAIRED(Q5_1) PAIRED(IQ4_NL) PAIRED(Q2_K) PAIRED(Q3_K)
+PAIRED(Q4_K) PAIRED(Q5_K) PAIRED(Q6_K) PAIRED(IQ4_XS) PAIRED(A4_BF16) PAIRED(A4_F16) PAIRED(A8_BF16) PAIRED(A8_F16)
 
 #define BOTH(F) [F] = {paired_##F##_4, paired_##F##_8}
 static void (*const paired[FORMATS][2])(const uint8_t *, int, int, const uint8_t *const *, float *const *) = {
-    BOTH(Q8_0), BOTH(Q4_0), BOTH(Q5_0), BOTH(Q4_K), BOTH(Q6_K), BOTH(A4_BF16), BOTH(A4_F16), BOTH(A8_BF16), BOTH(A8_F16),
+    BOTH(Q8_0), BOTH(Q4_0), BOTH(Q5_0), BOTH(Q4_1), BOTH(Q5_1), BOTH(IQ4_NL), BOTH(Q2_K), BOTH(Q3_K), BOTH(Q4_K), BOTH(Q5_K),
+    BOTH(Q6_K), BOTH(IQ4_XS), BOTH(A4_BF16), BOTH(A4_F16), BOTH(A8_BF16), BOTH(A8_F16),
 };
 
 /* See product: the last rows, less than four, go its way, and so does what is not of integers. */
