@@ -123,7 +123,7 @@ class Ours:
     def _prefill(self, row: int, tokens: int) -> None:
         for start in range(0, tokens, BLOCK):
             part = np.arange(start, min(start + BLOCK, tokens), dtype=np.int32) % 1000 + 5
-            self.loaded.runner.launch([Work(row, part)]).read()
+            self.loaded.runner.launch([Work(row, part, logits=int(start + BLOCK >= tokens))]).read()
 
 
 def file_of(name: str, kind: str, folder: Path, bench: str | None) -> Path | None:

@@ -30,7 +30,7 @@ static void single_chunk(void *data, int phase, int chunk) {
 /* y [count, stride] = x [count, columns] times the matrix transposed, plus its bias; y has room for whole strips. */
 void crane_product(const struct matrix *matrix, const float *x, int32_t count, float *y, int64_t stride, int32_t threads) {
     struct single single = {matrix, x, y, NULL, stride, prepared_bytes(matrix->format, matrix->columns, matrix->exact),
-                            count, strips_per_chunk(matrix, 0, threads)};
+                            count, strips_per_chunk(matrix, 0, count, threads)};
     if (count < 1) return;
     single.prepared = aligned_alloc(64, (size_t)(single.prepared_stride * count));
     int chunks[] = {count, chunks_of(matrix, single.per)};

@@ -4,12 +4,14 @@
 #include "kernels.h"
 #include "strips.h"
 
-/* Of weights: large, since each chunk has to be asked for; small enough that the last one keeps nobody waiting. */
-enum { MOST_BYTES = 131072, CHUNKS_EACH = 4 };
+/* Of weights: large, since each chunk has to be asked for; small enough that the last one keeps nobody waiting. Of many
+   tokens, half of a second cache: each chunk reads them anew. */
+enum { MOST_BYTES = 131072, MOST_OF_MANY = 524288, MANY = 64, CHUNKS_EACH = 4 };
 
-int strips_per_chunk(const struct matrix *m, int twice, int threads) {
+int strips_per_chunk(const struct matrix *m, int twice, int count, int threads) {
     int64_t size = strip_bytes(m->format, m->columns) * (twice ? 2 : 1);
-    int most = (int)(MOST_BYTES / size), many = strips(m->rows) / (CHUNKS_EACH * (threads > 0 ? threads : 1));
+    int most = (int)((count < MANY ? MOST_BYTES : MOST_OF_MANY) / size);
+    int many = strips(m->rows) / (CHUNKS_EACH * (threads > 0 ? threads : 1));
     many = (many < most ? many : most) / 2 * 2;
     return many > 2 ? many : 2;
 }

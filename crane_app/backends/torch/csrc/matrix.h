@@ -4,9 +4,9 @@
 
 #include "crane.h"
 
-/* How many strips a chunk has, `twice` where it runs the same strips of a second matrix too. Always even, so that a
-   chunk's columns are whole blocks of whatever is prepared from them. */
-int strips_per_chunk(const struct matrix *m, int twice, int threads);
+/* How many strips a chunk of `count` tokens has, `twice` where it runs the same strips of a second matrix too. Always
+   even, so that a chunk's columns are whole blocks of whatever is prepared from them. */
+int strips_per_chunk(const struct matrix *m, int twice, int count, int threads);
 int chunks_of(const struct matrix *m, int per);
 
 /* y [count, 16 * many] = prepared x [count] times `many` strips from `first` on, plus their bias; y is that of the first

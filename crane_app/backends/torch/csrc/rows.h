@@ -82,7 +82,13 @@ static void swiglu(const float *gate, const float *up, int width, float *y) {
 
 /* Turn x [dim] by `turned` angles, cos and sin [turned] each. arXiv 2104.09864. */
 static void rope(float *x, const float *cos, const float *sin, int turned, int pairs) {
-    for (int j = 0; j < turned; j++) {
+    int j = 0;
+    for (; j + 16 <= turned && !pairs; j += 16) {
+        v16 a = v_load(x + j), b = v_load(x + turned + j), c = v_load(cos + j), s = v_load(sin + j);
+        v_store(x + j, v_sub(v_mul(a, c), v_mul(b, s)));
+        v_store(x + turned + j, v_add(v_mul(b, c), v_mul(a, s)));
+    }
+    for (; j < turned; j++) {
         int one = pairs ? 2 * j : j, other = pairs ? 2 * j + 1 : j + turned;
         float a = x[one], b = x[other];
         x[one] = a * cos[j] - b * sin[j];

@@ -61,7 +61,7 @@ static void take(const struct instruction *i, const struct step *s, int m) {
 
 /* part_to[p] = from times matrices[p] transposed, `from` being prepared. Gated: to = silu(part 0) * part 1, prepared. */
 static void product(const struct instruction *i, const struct step *s, int count, int chunk) {
-    int per = strips_per_chunk(i->matrices[0], i->gated, s->threads), part = 0;
+    int per = strips_per_chunk(i->matrices[0], i->gated, count, s->threads), part = 0;
     if (!i->gated)
         for (int chunks; chunk >= (chunks = chunks_of(i->matrices[part], per)); part++) chunk -= chunks;
     int first = chunk * per, left = strips(i->matrices[part]->rows) - first, many = left < per ? left : per;
@@ -131,7 +131,7 @@ static int chunks_in(const struct instruction *i, const struct step *s) {
     if (!count) return 0;
     if (i->kind == TURN || i->kind == ATTEND) return count * i->groups;
     if (i->kind != PRODUCT) return count;
-    int chunks = 0, per = strips_per_chunk(i->matrices[0], i->gated, s->threads);
+    int chunks = 0, per = strips_per_chunk(i->matrices[0], i->gated, count, s->threads);
     for (int part = 0; part < (i->gated ? 1 : i->parts); part++) chunks += chunks_of(i->matrices[part], per);
     return chunks;
 }
@@ -149,8 +149,8 @@ static void run_chunk(void *data, int phase, int chunk) {
     case ADD: kernels->add(at(s, i->from, chunk), at(s, i->with, chunk), i->width, at(s, i->to, chunk)); break;
     case PRODUCT: product(i, s, count_of(i, s), chunk); break;
     case SWIGLU: kernels->swiglu(at(s, i->from, chunk), at(s, i->with, chunk), i->width, at(s, i->to, chunk)); break;
-    case TURN: turn(i, r->program, s, chunk / i->groups, chunk % i->groups); break;
-    case ATTEND: attend(i, r->program, s, chunk / i->groups, chunk % i->groups); break;
+    case TURN: turn(i, r->program, s, chunk % s->count, chunk / s->count); break;
+    case ATTEND: attend(i, r->program, s, chunk % s->count, chunk / s->count); break;
     }
 }
 
