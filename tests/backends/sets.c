@@ -1,10 +1,11 @@
 /* Holds instruction sets against the portable twin, where Python does not run: on an emulated processor (tools/neon.py).
 
    Arguments: the sets that this processor must have beside the plain one, the widest last; any other must be refused.
+   "present": those that it has. "last" before them: only the last one is held against the twin.
    What is wrong goes to stdout, and the status is 1.
 
    Whole numbers, roundings and single operations must have the twin's bits. Sums of floats may differ by how often they
-   round; among the sets that are asked for they may not. */
+   round; among the sets that are asked for they may not, but where one has an instruction of its own. */
 #include "../../crane_app/backends/torch/csrc/kernels.h"
 #include "../../crane_app/backends/torch/csrc/strips.h"
 
@@ -114,7 +115,7 @@ enum { COUNT = 19 /* rows of activations: two eights and a rest */, MOST = 1024 
 
 /* Of one matrix: products y [COUNT, whole strips] with x [COUNT, columns], and how large what they sum is. */
 struct known {
-    float *weights, *x, *y, *first; /* first: of the first set that is held against the twin */
+    float *weights, *x, *y, *first; /* first: of the first set that sums as this one does */
     double *size;                   /* |x| times |w| */
 };
 
@@ -172,7 +173,7 @@ static void hold_products(const struct matrix *m, const struct known *k, const c
     free(y), free(weights), free(index);
 }
 
-static void hold_matrices(char **sets, int count) {
+static void hold_matrices(const char **sets, int count) {
     static const int plain[] = {7, 64, 300}, small[] = {32, 96, 896}, large[] = {256, 1024}, grouped[] = {64, 192, 896};
     static const int rows[] = {1, 16, 50};
     for (int format = 0; format < FORMATS; format++) {
@@ -188,7 +189,9 @@ static void hold_matrices(char **sets, int count) {
             known_by_twin(&m, &k);
             for (int s = 0; s < count; s++) {
                 crane_choose(sets[s]);
-                hold_products(&m, &k, sets[s], s == 0);
+                /* its instruction for bfloat16 rounds by rules of its own */
+                int of_its_own = format == BF16 && !strcmp(sets[s], "avx512_bf16");
+                hold_products(&m, &k, sets[s], s == 0 || of_its_own);
             }
             free(k.weights), free(k.x), free(k.y), free(k.first), free(k.size), free((void *)m.strips);
         }
@@ -288,8 +291,14 @@ static void hold_all_attention(const struct kernels *own) {
 }
 
 int main(int count, char **arguments) {
-    char **sets = arguments + 1;
-    count--;
+    const char *present[sizeof every / sizeof *every], **sets = (const char **)arguments + 1;
+    int last = --count && !strcmp(sets[0], "last");
+    sets += last, count -= last;
+    if (count == 1 && !strcmp(sets[0], "present")) {
+        count = 0, sets = present;
+        for (size_t i = 0; i < sizeof every / sizeof *every; i++)
+            if (crane_choose(every[i])) present[count++] = every[i];
+    }
     for (size_t i = 0; i < sizeof every / sizeof *every; i++) {
         int asked = 0;
         for (int s = 0; s < count; s++) asked |= !strcmp(sets[s], every[i]);
@@ -297,6 +306,7 @@ int main(int count, char **arguments) {
     }
     crane_choose("");
     expect(!strcmp(crane_kernels(), count ? sets[count - 1] : "plain"), crane_kernels(), "the choice", "the widest", 0, 0, 0);
+    if (last && count) sets += count - 1, count = 1;
     for (int s = 0; s < count && !wrong; s++) {
         crane_choose(sets[s]);
         hold_rows(kernels);

@@ -129,6 +129,19 @@ def test_a_file_that_ends_too_soon_is_named_with_its_tensor(tmp_path):
         filled(*(lying(matrix, [place]) for place in every))
 
 
+@pytest.mark.parametrize("lacking", [1, 6_000, 20_000])
+def test_groups_whose_file_ends_too_soon_are_a_sentence(tmp_path, lacking):
+    """Inside their biases, their scales, or their integers, which lie in this order from the end of the file."""
+    matrix = in_groups("A4_BF16", (300, 512))
+    places = written(tmp_path / "f", matrix.arrays)
+    (tmp_path / "f").write_bytes((tmp_path / "f").read_bytes()[: -9 - lacking])
+    with (tmp_path / "f").open("rb") as handle:
+        stamp = stamp_of(handle)
+    places = [Stretch(place.name, place.file, stamp, place.start) for place in places]
+    with pytest.raises(BadCheckpoint, match="f: cannot be read: it ends inside tensor tensor 0"):
+        filled(lying(matrix, places))
+
+
 def test_a_file_that_was_replaced_is_refused(tmp_path):
     matrix = in_blocks("Q4_0", (32, 64))
     places = written(tmp_path / "f", [matrix.data])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -224,3 +227,32 @@ def test_a_thousand_small_products_on_more_threads_than_there_are_processors():
     want = m.times(x)
     torch.set_num_threads(7)
     assert all(torch.equal(m.times(x), want) for _ in range(1000))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on Windows")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # which is what is tried here
+def test_a_forked_process_computes_though_it_was_made_amid_a_product():
+    """It has none of the threads, nobody who could give the pool back, and no business with what was being computed."""
+    m, _ = matrix("Q8_0", 4000, 512)
+    x = inputs(4, 512)
+    want, ended = m.times(x), threading.Event()
+
+    def compute() -> None:
+        while not ended.is_set():
+            m.times(x)
+
+    other = threading.Thread(target=compute)
+    other.start()
+    told = []
+    for _ in range(20):
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout has its own
+            signal.alarm(60)
+            os._exit(0 if all(torch.equal(m.times(x), want) for _ in range(3)) else 1)
+        told.append(os.waitpid(child, 0)[1])
+        if told[-1]:
+            break
+    ended.set()
+    other.join()
+    assert told == [0] * 20

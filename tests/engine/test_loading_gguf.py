@@ -235,6 +235,18 @@ def test_one_number_for_all_layers_may_be_listed_for_each(tmp_path):
     np.testing.assert_array_equal(scores(file, "torch"), scores(plain, "torch"))
 
 
+@pytest.mark.parametrize("kind", [Type.F32, Type.Q4_0], ids=lambda kind: kind.name)
+def test_tensors_beyond_the_end_of_the_file_are_a_sentence(tmp_path, backend_name, kind):
+    """Also those that the native library would read by itself."""
+    file = tmp_path / "model.gguf"
+    write_gguf(file, *wide("llama"), kind)
+    whole = file.read_bytes()
+    for length in (len(whole) - 64, len(whole) * 2 // 3):
+        file.write_bytes(whole[:length])
+        with pytest.raises(BadCheckpoint, match=r"model\.gguf: tensor .* truncated"):
+            load(file, backend_name, "cpu", "float32")
+
+
 def test_an_old_file_names_its_converter(tmp_path):
     file = tmp_path / "ggml-model-q4_0.bin"
     file.write_bytes(b"tjgg" + bytes(100))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import pickletools
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,10 @@ from hypothesis import strategies as st
 
 from crane_app.errors import BadCheckpoint, CraneError, Unsupported
 from crane_app.media.files.arrays import Arrays, files_in
-from crane_app.media.files.bare_pickles import is_bare, open_bare
+from crane_app.media.files.bare_pickles import MAGIC, VERSION, is_bare, open_bare
 from crane_app.media.files.npz import open_npz
-from crane_app.media.files.pickles import open_archive
+from crane_app.media.files.pickles import MOST_INSTRUCTIONS, open_archive
+from tests.media.memory import modest
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
 MANY = 4 * settings.default.max_examples
@@ -204,8 +208,81 @@ def test_a_tensor_outside_its_storage_is_a_sentence(tmp_path, offset, shape, str
         open_archive(file).read("w")
 
 
+def doubled(times: int) -> bytes:
+    """A pickle that has a tuple twice in a tuple, and that one twice in the next, on top of its stack."""
+    return b"K\x01" + times * b"q\x00h\x00\x86"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [doubled(18) + b"\x8c\x05torch\x93.", b"\x8c\x05torch" + doubled(18) + b"\x93.", doubled(18) + b"h\x00\x93."],
+    ids=["a module", "a name", "both"],
+)
+def test_what_would_take_for_ever_to_be_shown_is_not_shown(tmp_path, data):
+    """In a file of some 200 bytes."""
+    with pytest.raises(BadCheckpoint, match="no text"), modest(50_000):
+        open_archive(archive_of(tmp_path / "m.pth", b"\x80\x02" + data))
+
+
+def test_keys_of_storages_that_are_no_texts_are_not_compared(tmp_path):
+    """A list cannot be; tuples of tuples would take for ever. In the form from before."""
+    head = b"".join(pickle.dumps(each, 2) for each in (MAGIC, VERSION, {"little_endian": True}))
+    file = tmp_path / "m.pth"
+    file.write_bytes(head + described(0, (3,), (1,), 3) + b"\x80\x02]]a." + bytes(20))
+    with pytest.raises(BadCheckpoint, match="storages that are not those of the tensors"):
+        open_bare(file)
+
+
+def test_marks_above_many_values_take_no_time_of_their_own(tmp_path):
+    """Were each mark looked for from the bottom of the stack, it would be found after the time that a test has."""
+    data = b"\x80\x02" + b"N" * 200_000 + b"(t" * 100_000 + b"."
+    with pytest.raises(BadCheckpoint, match="no tensors by name"):
+        open_archive(archive_of(tmp_path / "m.pth", data))
+
+
+def test_a_pickle_that_makes_more_and_more_is_ended(tmp_path, monkeypatch):
+    """A byte makes a list of 56."""
+    monkeypatch.setattr("crane_app.media.files.pickles.MOST_INSTRUCTIONS", 1000)
+    with pytest.raises(BadCheckpoint, match="more than 1000 instructions"), modest(400_000):
+        open_archive(archive_of(tmp_path / "m.pth", b"\x80\x02" + b"]" * 50_000 + b"."))
+
+
+def test_a_large_model_has_few_instructions(tmp_path):
+    torch.save({f"model.layers.{i}.weight": torch.zeros(2, 2) for i in range(1000)}, tmp_path / "m.pth")
+    with zipfile.ZipFile(tmp_path / "m.pth") as archive:
+        count = sum(1 for _ in pickletools.genops(archive.read("m/data.pkl")))
+    assert 50_000 / 1000 * count < MOST_INSTRUCTIONS
+
+
+def lying(path: Path, members: dict[str, tuple[bytes, int]]) -> Path:
+    """An archive whose directory gives its members sizes of its own choice. APPNOTE.TXT of PKWARE, 4.3 and 4.5.3."""
+    data = directory = b""
+    for name, (content, size) in members.items():
+        sizes = struct.pack("<HHQQ", 1, 16, size, size)
+        what = struct.pack("<HHHHHIIIHH", 45, 0, 0, 0, 0, zlib.crc32(content), *[2**32 - 1] * 2, len(name), len(sizes))
+        directory += struct.pack("<4sH", b"PK\1\2", 45) + what
+        directory += struct.pack("<HHHII", 0, 0, 0, 0, len(data)) + name.encode() + sizes
+        data += b"PK\3\4" + what + name.encode() + sizes + content
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, *[len(members)] * 2, len(directory), len(data), 0)
+    path.write_bytes(data + directory + end)
+    return path
+
+
+@pytest.mark.parametrize("size", [2**28, 2**36, 2**60])
+def test_a_directory_that_lies_about_sizes_is_not_believed(tmp_path, size):
+    """Memory for what is said to be there would be asked for before a byte of it is read."""
+    pickled = described(0, (size // 4,), (1,), size // 4)
+    there = {"m/data.pkl": (pickled, len(pickled)), "m/data/0": (bytes(70_000), size)}
+    with pytest.raises(BadCheckpoint, match="not as many"), modest(300_000):
+        open_archive(lying(tmp_path / "m.pth", there)).read("w")
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size // 4 - 32},)}}".ljust(128 - 12).encode()
+    array = b"\x93NUMPY\2\0" + struct.pack("<I", len(head)) + head + bytes(70_000)
+    with pytest.raises(BadCheckpoint, match="not as long"), modest(300_000):
+        open_npz(lying(tmp_path / "m.npz", {"a.npy": (array, size)}))["a"].read()
+
+
 def attempt(file: Path) -> None:
-    with contextlib.suppress(CraneError):
+    with contextlib.suppress(CraneError), modest(2**20 + 100 * file.stat().st_size):
         archive = open_bare(file) if is_bare(file) else open_archive(file)
         for name in archive.tensors:
             archive.read(name)
@@ -264,6 +341,50 @@ def test_any_pickle_is_read_or_is_a_sentence(tmp_path_factory, cuts, end):
     attempt(archive_of(file, bytes(good[: len(good) - end]), **{str(i): bytes(80) for i in range(9)}))
 
 
+# Instructions that there are, with what some of them say, and a few that are refused.
+WORDS = [
+    *(b"(", b"}", b"]", b")", b"N", b"\x88", b"\x89", b"K\x02", b"M\xff\xff", b"J\xff\xff\xff\x7f", b"\x8a\x01\x03"),
+    *(
+        b"X\x01\x00\x00\x00a",
+        b"\x8c\x010",
+        b"\x8c\x07storage",
+        b"\x8c\x03cpu",
+        b"\x8c\x0ctorch._utils",
+        b"\x8c\x05torch",
+    ),
+    *(b"\x8c\x12_rebuild_tensor_v2", b"\x8c\x0cFloatStorage", b"t", b"\x85", b"\x86", b"\x87", b"s", b"u", b"a", b"e"),
+    *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"\x93"),
+    *(b"R", b"b", b"Q", b"q\x00", b"h\x00", b"r\x01\x00\x00\x00", b"h\x01", b"\x94", b"0", b"2", b"1", b"."),
+    b"(\x8c\x07storagectorch\nFloatStorage\n\x8c\x010\x8c\x03cpuK\x08tQ",
+]
+
+
+@pytest.mark.slow
+@settings(max_examples=MANY)
+@given(
+    words=st.lists(st.tuples(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), st.integers(1, 18)), max_size=12)
+)
+def test_any_instructions_are_read_or_are_a_sentence(tmp_path_factory, words):
+    """Some of them many times over, so that what they make grows."""
+    data = b"\x80\x02" + b"".join(times * b"".join(some) for some, times in words) + b"."
+    attempt(archive_of(tmp_path_factory.getbasetemp() / "told.pth", data, **{"0": bytes(32)}))
+
+
+@pytest.mark.parametrize("name", ["m.pth", "m.npz"])
+def test_a_file_cut_off_anywhere_is_a_sentence(tmp_path, name):
+    file = tmp_path / name
+    if name == "m.pth":
+        archive_of(file, described(0, (3,), (1,), 3), **{"0": bytes(12)})
+    else:
+        np.savez(file, w=np.ones(3, np.float32))
+    assert len(Arrays.open(tmp_path).read("w").array) == 3
+    whole = file.read_bytes()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(BadCheckpoint, match=name), modest(2**20):
+            Arrays.open(tmp_path).read("w")
+
+
 # numpy
 
 
@@ -291,6 +412,52 @@ def test_objects_and_compressed_arrays_are_refused(tmp_path):
         open_npz(tmp_path / "b.npz")
 
 
+PARSED = 2**24  # bytes; Python's parser takes some hundred for each sign of a header
+HEADS = st.recursive(
+    st.sampled_from(
+        ["'descr'", "'<f4'", "'fortran_order'", "'shape'", "False", "(1,)", "-1", "9" * 30, "1", "b''", "["]
+    ),
+    lambda inner: st.lists(inner, max_size=4).map("".join) | inner.map("({},)".format) | inner.map("{{{}: 1}}".format),
+)
+
+
+def read_all(file: Path) -> None:
+    for member in open_npz(file).values():
+        member.read()
+
+
+def npz_of(file: Path, head: str, data: bytes = bytes(8)) -> Path:
+    """A file of one array whose header is `head`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        raw = head.encode()
+        archive.writestr("a.npy", b"\x93NUMPY\2\0" + struct.pack("<I", len(raw)) + raw + data)
+    return file
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *("-" * 9000 + "1", "(" * 9000, "[" * 9000, "1" + "+1" * 4000, "1" * 9000, "{" * 90 + "}" * 90, ""),
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 0)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, -1)}",
+        "{'descr': '<V0', 'fortran_order': False, 'shape': (4611686018427387904,)}",
+        "{'descr': [('a', '<f4', (2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2))], 'shape': (1,)}",
+    ],
+    ids=lambda head: f"{head[:12]} {head[-20:]}",
+)
+def test_a_hostile_header_of_an_array_is_a_sentence(tmp_path, head):
+    with pytest.raises(BadCheckpoint, match=r"m\.npz"), modest(PARSED):
+        read_all(npz_of(tmp_path / "m.npz", head, b""))
+
+
+@given(head=HEADS, times=st.integers(1, 60))
+def test_any_header_of_an_array_is_read_or_is_a_sentence(tmp_path_factory, head, times):
+    file = npz_of(tmp_path_factory.getbasetemp() / "headed.npz", (head * times)[:2000])
+    with contextlib.suppress(CraneError), modest(PARSED):
+        read_all(file)
+
+
 @settings(max_examples=MANY)
 @given(cuts=st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=6)), min_size=1, max_size=3))
 def test_an_npz_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factory, cuts):
@@ -300,9 +467,8 @@ def test_an_npz_with_any_bytes_replaced_is_read_or_is_a_sentence(tmp_path_factor
     for at, new in cuts:
         content[at : at + len(new)] = new
     file.write_bytes(content)
-    with contextlib.suppress(CraneError):
-        for member in open_npz(file).values():
-            member.read()
+    with contextlib.suppress(CraneError), modest(2**20):
+        read_all(file)
 
 
 # Folders

@@ -65,7 +65,8 @@ def open_bare(file: Path) -> Bare:
 
 def _starts(handle: Any, machine: Machine, keys: Any, at: int, file: Path, size: int) -> dict[str, int]:
     """Where the numbers of each storage begin; all must be there, and end within the file."""
-    if not isinstance(keys, list) or set(keys) != machine.storages.keys() or len(keys) != len(machine.storages):
+    texts = isinstance(keys, list) and all(type(key) is str for key in keys)  # tuples of tuples would take for ever
+    if not texts or set(keys) != machine.storages.keys() or len(keys) != len(machine.storages):
         raise ValueError("storages that are not those of the tensors")
     starts = {}
     for key in keys:

@@ -74,10 +74,14 @@ def _member(file: Path, info: zipfile.ZipInfo, head: bytes) -> Member:
     stream = io.BytesIO(head)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, kind = read(stream)
+    try:
+        shape, fortran, kind = read(stream)
+    except MemoryError as error:  # of Python's parser, where signs are nested too deep
+        raise BadCheckpoint(f"{file}: {show(info.filename)} has a header that cannot be read") from error
     if kind.hasobject:
         raise Unsupported(f"{file}: {show(info.filename)} is a pickle of Python objects, which Crane never reads")
     member = Member(file, info.filename, kind, shape, fortran, stream.tell())
-    if any(size < 0 for size in shape) or member.start + member.nbytes != info.file_size:
+    there = member.start + member.nbytes == info.file_size <= file.stat().st_size
+    if any(size < 0 for size in shape) or not there:
         raise BadCheckpoint(f"{file}: {show(info.filename)} is not as long as it says")
     return member

@@ -34,7 +34,8 @@ def damaged(file: Path) -> Iterator[None]:
     except (CraneError, MemoryError):
         raise
     except Exception as error:
-        raise BadCheckpoint(f"{file}: is damaged, or not what its name says: {error!s:.120}") from error
+        why = str(error) or type(error).__name__
+        raise BadCheckpoint(f"{file}: is damaged, or not what its name says: {why:.120}") from error
 
 
 @contextmanager

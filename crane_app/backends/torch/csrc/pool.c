@@ -141,11 +141,22 @@ static void *loop(void *argument) {
     return NULL;
 }
 
-static void forget_threads(void) { pool.started = 0; }
+/* In a forked process, which has none of the threads. If it was made in the middle of a job, that job is not its own:
+   whoever held the turn is not there to give it back, and no chunk that was left may be taken. */
+static void forget(void) {
+    pthread_mutex_init(&pool.turn, NULL);
+#if !defined(__linux__)
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.woken, NULL);
+#endif
+    pool.started = 0;
+    atomic_store(&pool.sleepers, 0);
+    for (int i = 0; i < MOST_THREADS; i++) atomic_store(&pool.shares[i].left, 0);
+}
 
 static void start(int threads) {
     static int watched;
-    if (!watched) watched = !pthread_atfork(NULL, NULL, forget_threads);
+    if (!watched) watched = !pthread_atfork(NULL, NULL, forget);
     for (; pool.started < threads - 1; pool.started++) {
         pthread_t thread;
         pthread_attr_t attributes;
