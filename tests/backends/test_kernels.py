@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ def _here() -> list[str]:
 
 
 KERNELS = _here()
+ROOT = Path(__file__).parents[2]
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FORMS = native.FORMS
 PACKED = [form for form in FORMS if form not in DTYPES]
@@ -214,6 +217,13 @@ def test_what_is_told_of_a_tile_without_the_library_is_so():
     for form, (columns, nbytes) in forms.TILES.items():
         assert c.crane_tile_columns(native.FORMATS[form]) == columns, form
         assert c.crane_strip_bytes(native.FORMATS[form], columns) == nbytes, form
+
+
+def test_a_wheel_is_built_from_all_of_the_sources():
+    """A header that is not listed is missing from what is published, and rebuilds nothing when it changes."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["ext-modules"][0]
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "crane_app/backends/torch/csrc").iterdir()}
+    assert set(told["sources"]) | set(told["depends"]) == there
 
 
 def test_columns_that_are_no_whole_blocks_are_refused():
