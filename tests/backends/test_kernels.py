@@ -219,6 +219,55 @@ def test_what_is_told_of_a_tile_without_the_library_is_so():
         assert c.crane_strip_bytes(native.FORMATS[form], columns) == nbytes, form
 
 
+@pytest.mark.parametrize("width", [1, 63, 64, 1000, 5000])
+def test_the_likeliest_come_in_order_and_the_first_of_equals_first(kernels, width):
+    x = np.random.default_rng(5).integers(-300, 300, (4, width)).astype(np.float32) / 8
+    x[1, 1::2] = -np.inf
+    x[2] = 0.5
+    x[3, ::3] = -0.0
+    temperature = np.array([0.3, 1.0, 0.7, 2.5], np.float32)
+    for keep in {1, min(20, width), min(64, width), width}:
+        ids, total = native.likeliest(torch.from_numpy(x), temperature, keep)
+        scores = x / temperature[:, None]
+        np.testing.assert_array_equal(ids.numpy(), np.argsort(-scores, axis=1, kind="stable")[:, :keep])
+        wide = scores.astype(np.float64)
+        np.testing.assert_allclose(total.numpy(), np.exp(wide - wide.max(1, keepdims=True)).sum(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("min_p", [0.0, 0.3])
+def test_a_draw_is_where_the_mass_so_far_exceeds_the_noise(kernels, min_p):
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((400, 300)).astype(np.float32) * 2
+    x[::2, :100] = -np.inf  # which no noise may find
+    noise = rng.random(400).astype(np.float32)
+    noise[:4] = 0, 0, 1 - 2.0**-24, 1 - 2.0**-24
+    temperature = np.full(400, 0.8, np.float32)
+    wide = (x / temperature[:, None]).astype(np.float64)
+    mass = np.exp(wide - wide.max(1, keepdims=True))
+    mass[mass < min_p] = 0
+    so_far = mass.cumsum(1)
+    goal = noise[:, None] * so_far[:, -1:]
+    found = native.pick(torch.from_numpy(x), temperature, np.full(400, min_p, np.float32), noise).numpy()
+    assert (mass[np.arange(400), found] > 0).all()
+    near = (np.abs(so_far - goal) < 1e-5 * so_far[:, -1:]).any(1)
+    right = (so_far > goal).argmax(1) == found
+    assert (right | near).all()
+    assert right.sum() > 380
+
+
+def test_a_draw_has_the_same_bits_in_any_company(kernels):
+    x = torch.randn(9, 3000, generator=torch.Generator().manual_seed(1))
+    rng = np.random.default_rng(7)
+    given = [rng.random(9).astype(np.float32) for _ in range(3)]
+    ids, total = native.likeliest(x, given[0], 50)
+    found = native.pick(x, *given)
+    for i in range(9):
+        own = native.likeliest(x[i : i + 1], given[0][i : i + 1], 50)
+        assert torch.equal(own[0][0], ids[i])
+        assert torch.equal(own[1][0], total[i])
+        assert native.pick(x[i : i + 1], *(each[i : i + 1] for each in given))[0] == found[i]
+
+
 def test_a_wheel_is_built_from_all_of_the_sources():
     """A header that is not listed is missing from what is published, and rebuilds nothing when it changes."""
     told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["ext-modules"][0]

@@ -10,7 +10,7 @@ import pytest
 from crane_app.backends import draw as drawing
 from crane_app.backends.draw import plan_draw, uniform
 from crane_app.contract import Sampling, Work
-from tests.ops.oracle import adjusted, candidates, distribution, drawn, normal
+from tests.ops.oracle import adjusted, candidates, distribution, drawn, normal, rounded
 
 SMALL, LARGE = 7, 151_936
 WARM = Sampling(temperature=1.0, seed=3)
@@ -98,6 +98,16 @@ def rows(dtype, count, vocabulary=SMALL, scale=1.5):
 def test_each_parameter_draws_as_the_oracle_does(backend, case):
     sampling = replace(WARM, **CASES[case])
     check(backend, rows(backend.dtype, 60), [sampling] * 60)
+
+
+@pytest.mark.parametrize("few", [20, 200, 1500])
+def test_a_nucleus_may_hold_a_few_some_or_most_of_the_tokens(backend, few):
+    """Beside rows whose nucleus is small: where one row's has to be looked for further, the others are not."""
+    logits = rows(backend.dtype, 60, 2000, scale=0.2)
+    logits[::2, :few] += 9.0
+    logits[1::2, 17] += 12.0
+    logits = rounded(logits, backend.dtype)
+    check(backend, logits, [replace(WARM, top_p=0.95, min_p=0.0 if i % 3 else 1e-3) for i in range(60)])
 
 
 @pytest.mark.parametrize("case", [*PENALTIES, "bias"])

@@ -56,6 +56,8 @@ def library() -> ctypes.CDLL | None:
         ("expand", None, (at, at, whole, at, whole)),
         ("product", None, (at, at, whole, at, wide, whole)),
         ("best", None, (at, whole, whole, wide, at, whole)),
+        ("top", None, (at, whole, whole, wide, at, whole, at, at, whole)),
+        ("pick", None, (at, whole, whole, wide, at, at, at, at, whole)),
         ("run", None, (at, at)),
         ("stream", ctypes.c_double, (at, wide, whole)),
     ):
@@ -171,4 +173,24 @@ def best(logits: torch.Tensor) -> torch.Tensor:
     c = library()
     found = torch.empty(logits.shape[0], dtype=torch.int32)
     c.crane_best(logits.data_ptr(), *logits.shape, logits.stride(0), found.data_ptr(), threads())
+    return found
+
+
+def likeliest(logits: torch.Tensor, temperature: np.ndarray, keep: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of float32 logits [M, V] on the CPU, over temperatures float32 [M]: the `keep` likeliest, and the mass of all.
+
+    Ids int64 [M, keep] in descending order, the first of equals first; float32 [M], the largest having a mass of 1.
+    """
+    rows, width = logits.shape
+    ids, total = torch.empty(rows, keep, dtype=torch.int32), torch.empty(rows)
+    given = logits.data_ptr(), rows, width, logits.stride(0), temperature.ctypes.data
+    library().crane_top(*given, keep, ids.data_ptr(), total.data_ptr(), threads())
+    return ids.long(), total
+
+
+def pick(logits: torch.Tensor, temperature: np.ndarray, min_p: np.ndarray, noise: np.ndarray) -> torch.Tensor:
+    """int32 [M], drawn from float32 logits [M, V] on the CPU; the others float32 [M], as Group has them."""
+    found = torch.empty(logits.shape[0], dtype=torch.int32)
+    given = (x.ctypes.data for x in (temperature, min_p, noise))
+    library().crane_pick(logits.data_ptr(), *logits.shape, logits.stride(0), *given, found.data_ptr(), threads())
     return found

@@ -78,6 +78,47 @@ void crane_best(const float *x, int32_t rows, int32_t width, int64_t stride, int
     free(values);
 }
 
+struct drawing {
+    const float *x;
+    int width, keep;
+    int64_t stride;
+    const float *temperature, *min_p, *noise;
+    int32_t *found;
+    float *total;
+};
+
+static void top_chunk(void *data, int phase, int row) {
+    (void)phase;
+    const struct drawing *d = data;
+    const float *x = d->x + row * d->stride;
+    int32_t *ids = d->found + (int64_t)row * d->keep;
+    kernels->top(x, d->width, d->temperature[row], d->keep, ids);
+    d->total[row] = kernels->mass(x, d->width, d->temperature[row], x[ids[0]] / d->temperature[row]);
+}
+
+/* ids [rows, keep]: where the likeliest of each x [rows, width] / temperature stand, in descending order; total [rows]: the
+   sum of exp(x / temperature - the largest). keep: from 1 to width. */
+void crane_top(const float *x, int32_t rows, int32_t width, int64_t stride, const float *temperature, int32_t keep,
+               int32_t *ids, float *total, int32_t threads) {
+    struct drawing drawing = {x, width, keep, stride, temperature, NULL, NULL, ids, total};
+    struct job job = {rows > 0, &rows, top_chunk, &drawing};
+    pool_run(&job, threads);
+}
+
+static void pick_chunk(void *data, int phase, int row) {
+    (void)phase;
+    const struct drawing *d = data;
+    d->found[row] = kernels->pick(d->x + row * d->stride, d->width, d->temperature[row], d->min_p[row], d->noise[row]);
+}
+
+/* found [rows]: drawn from each x [rows, width] by its temperature, the least mass by that of the likeliest, and its noise. */
+void crane_pick(const float *x, int32_t rows, int32_t width, int64_t stride, const float *temperature,
+                const float *min_p, const float *noise, int32_t *found, int32_t threads) {
+    struct drawing drawing = {x, width, 0, stride, temperature, min_p, noise, found, NULL};
+    struct job job = {rows > 0, &rows, pick_chunk, &drawing};
+    pool_run(&job, threads);
+}
+
 static _Atomic int64_t sink; /* so that reading is not left out */
 
 struct streaming {

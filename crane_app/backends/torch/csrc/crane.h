@@ -104,6 +104,10 @@ API void crane_product(const struct matrix *matrix, const float *x, int32_t coun
                        int32_t threads);
 API void crane_run(const struct program *program, const struct step *step);
 API void crane_best(const float *x, int32_t rows, int32_t width, int64_t stride, int32_t *found, int32_t threads);
+API void crane_top(const float *x, int32_t rows, int32_t width, int64_t stride, const float *temperature, int32_t keep,
+                   int32_t *ids, float *total, int32_t threads);
+API void crane_pick(const float *x, int32_t rows, int32_t width, int64_t stride, const float *temperature,
+                    const float *min_p, const float *noise, int32_t *found, int32_t threads);
 API double crane_stream(const uint8_t *bytes, int64_t size, int32_t threads);
 
 #endif

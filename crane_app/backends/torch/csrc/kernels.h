@@ -27,6 +27,9 @@ struct kernels {
     void (*attend)(int format, int dim, const float *q, int heads, struct held keys, struct held values, int first,
                    int count, float scale, float *out);
     int64_t (*stream)(const uint8_t *bytes, int64_t size);
+    void (*top)(const float *x, int count, float temperature, int keep, int32_t *ids);
+    float (*mass)(const float *x, int count, float temperature, float most);
+    int (*pick)(const float *x, int count, float temperature, float min_p, float noise);
 };
 
 extern const struct kernels kernels_plain, kernels_avx2, kernels_avx512, kernels_avx512_bf16;

@@ -3,6 +3,7 @@
 #include "product.h"
 #include "rows.h"
 #include "attention.h" /* needs the exponential of rows.h */
+#include "draw.h"
 
 static void expand(int format, const uint8_t *tile, float *out) { expand_tile(format, tile, out); }
 
@@ -23,4 +24,5 @@ static int64_t stream(const uint8_t *bytes, int64_t size) {
 
 #define TABLE(NAME) TABLE_WITH(NAME, product)
 #define TABLE_WITH(NAME, PRODUCT) \
-    const struct kernels kernels_##NAME = {#NAME, PRODUCT, expand, prepare, rms_norm, add, swiglu, rope, keep, best, attend, stream};
+    const struct kernels kernels_##NAME = {#NAME, PRODUCT, expand, prepare, rms_norm, add, swiglu, rope, keep, best, attend, stream, \
+                                             top,  mass,    pick};
