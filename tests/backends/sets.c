@@ -244,6 +244,14 @@ static void hold_rows(const struct kernels *own) {
         expect(close_to(mine, twin, width, 1e-6), own->name, "the norm", "a row", width, 0, 0);
         int found = own->best(w, width, value), sought = kernels_plain.best(w, width, value + 1);
         expect(found == sought && value[0] == value[1], own->name, "the largest", "a row", width, found, sought);
+        int32_t ids[2][20];
+        int kept = width < 20 ? width : 20;
+        own->top(w, width, 0.7f, kept, ids[0]), kernels_plain.top(w, width, 0.7f, kept, ids[1]);
+        expect(!memcmp(ids[0], ids[1], sizeof(int32_t) * (size_t)kept), own->name, "the likeliest", "a row", width, 0, 0);
+        value[0] = own->mass(w, width, 0.7f, w[found] / 0.7f), value[1] = kernels_plain.mass(w, width, 0.7f, w[found] / 0.7f);
+        expect(close_to(value, value + 1, 1, 4e-6), own->name, "the mass", "a row", width, 0, 0);
+        found = own->pick(w, width, 0.7f, 0.01f, 0.37f), sought = kernels_plain.pick(w, width, 0.7f, 0.01f, 0.37f);
+        expect(found == sought, own->name, "a draw", "a row", width, found, sought);
     }
     float edges[32] = {INFINITY, -INFINITY, NAN, 0, -0.0f, 87, -87, 88, -88, 89, -89, 1e-30f, -1e30f, 1e30f, 127, -127};
     own->swiglu(edges, w, 32, mine);
