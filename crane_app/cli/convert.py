@@ -14,14 +14,8 @@ from crane_app.errors import BadInput
 from crane_app.library import fit, whereabouts
 
 SENTENCE = "Write a model anew: in fewer bits, as a folder that mlx-lm reads too, or as one GGUF file"
-WEIGHTS = (
-    ".safetensors",
-    ".bin",
-    ".pth",
-    ".pt",
-    ".npz",
-    ".ggml",
-)  # of files that a folder may have, and none is called
+# Of files that a folder of weights may have, and no folder is called.
+WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".ggml")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,6 @@
-/* Drawing from a row of logits, over the lanes of whichever file includes this. Sums run in the order of the ids. */
+/* Drawing a token from a row of logits, over the lanes of whichever file includes this.
+
+   Sums run in the order of the ids: a row's token depends neither on other rows nor on the threads. */
 #include "kernels.h"
 
 enum { DRAWN = 64 }; /* logits at a time */
